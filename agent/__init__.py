@@ -1,0 +1,1 @@
+"""Runs on a node: measures power, publishes it durably, and obeys power limits under a lease."""

@@ -1,0 +1,1 @@
+"""Actuators, one kind per file; ``agent.actuators.catalog`` is the table of them."""
