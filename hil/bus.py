@@ -33,12 +33,17 @@ class Will:
 
 @dataclass(slots=True)
 class BusCounters:
-    """What a bus has done; ``dropped`` were lost to a full inbox, ``refused`` are publishes that the broker denied."""
+    """What a bus has done.
+
+    ``dropped`` were lost to a full inbox, ``refused`` are publishes and subscriptions that the broker denied,
+    ``overflowed`` publishes that were turned away because too many were under way.
+    """
 
     published: int = 0
     received: int = 0
     dropped: int = 0
     refused: int = 0
+    overflowed: int = 0
     connections: int = 0
 
 
@@ -55,6 +60,10 @@ class Bus(Protocol):
         """Whether the broker has accepted us and our subscriptions."""
 
     @property
+    def not_acked(self) -> bool:
+        """Whether the broker has left a message unacknowledged for a minute."""
+
+    @property
     def description(self) -> str:
         """Where the bus goes and what it speaks, for people: ``mqtt://127.0.0.1:1883 (MQTT 5)``."""
 
@@ -62,7 +71,7 @@ class Bus(Protocol):
         """Ask for a filter at QoS 1, now and after each reconnect. Call before ``start`` or at any time after."""
 
     def on_connection(self, listener: ConnectionListener) -> None:
-        """Call ``listener(True)`` on the event loop after each (re)connect, once subscribed; ``False`` after each loss."""
+        """Call ``listener(True)`` on the event loop after each (re)connect, once subscribed, ``False`` after a loss."""
 
     async def start(self) -> None:
         """Begin connecting, and keep at it; returns at once, also with the broker down."""
@@ -150,6 +159,11 @@ class MemoryBus:
     def connected(self) -> bool:
         """Whether ``start`` was called and neither ``stop`` nor ``cut`` since."""
         return self._up.is_set()
+
+    @property
+    def not_acked(self) -> bool:
+        """Never: delivery in memory is immediate."""
+        return False
 
     @property
     def description(self) -> str:

@@ -89,11 +89,15 @@ class ManualClock:
             deadline, _, waiter = heapq.heappop(self._sleepers)
             if waiter.done():  # cancelled in its sleep
                 continue
-            self._move(deadline - self._monotonic)
+            self._move(max(0.0, deadline - self._monotonic))
             waiter.set_result(None)
             await settle()
         self._move(target - self._monotonic)
         await settle()
+
+    def stall(self, seconds: float) -> None:
+        """Let ``seconds`` pass in which nobody runs, as on an overloaded machine; sleepers wake late, on ``advance``."""
+        self._move(seconds)
 
     def jump_wall(self, seconds: float) -> None:
         """Set the wall clock forward or back, as NTP or a user does; nothing else moves."""

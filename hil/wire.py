@@ -26,7 +26,8 @@ TTL_MAX_S: Final = 3600.0
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # what every JSON reader keeps exact
+Seq = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Watts = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
@@ -49,7 +50,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """One sample of one meter: mean power over a tick, with identity and quality."""
 
-    seq: Annotated[int, msgspec.Meta(ge=1)]
+    seq: Seq
     t_us: Count
     meter: Name
     w: Watts | None
@@ -61,8 +62,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 class Lost(msgspec.Struct, frozen=True, array_like=True):
     """A tombstone: samples ``first`` to ``last`` of the stream exist no more, and why."""
 
-    first: Annotated[int, msgspec.Meta(ge=1)]
-    last: Annotated[int, msgspec.Meta(ge=1)]
+    first: Seq
+    last: Seq
     why: Text
 
 
@@ -202,8 +203,8 @@ class Command(Message, frozen=True, kw_only=True):
     v: int = PROTOCOL
     id: Annotated[str, msgspec.Meta(min_length=8, max_length=64, pattern=r"^[0-9a-zA-Z-]+$")]
     issuer: Name
-    epoch: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    epoch: Seq
+    seq: Seq
     target: Target
     action: Action
     limit_w: float | None = None
@@ -246,8 +247,8 @@ class Ack(Message, frozen=True, kw_only=True):
 
     id: str
     issuer: str
-    epoch: int
-    seq: int
+    epoch: Count
+    seq: Count
     actuator: str
     state: AckState
     effect: Effect = Effect.PENDING
@@ -407,8 +408,9 @@ M = TypeVar("M", bound=Message)
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type[Message], msgspec.json.Decoder[Message]] = {}
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_KEY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*:')
+_STRING_OR_KEY = re.compile(rb'"(?:[^"\\]|\\.)*"(?:\s*:)?')  # the colon makes it a key
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 def encode(message: Message) -> bytes:
@@ -434,26 +436,32 @@ def decode(payload: bytes, kind: type[M]) -> M:
 
 
 def _refuse_depth(payload: bytes) -> None:
-    # Peel innermost bracket pairs; every pass is C code, so that a batch of 100 records costs microseconds.
-    brackets = _STRING.sub(b"", payload).translate(None, _NO_BRACKETS)
+    # Each pass peels one level of brackets off; it is C code, so that a batch of 100 records costs microseconds.
+    brackets = _STRING.sub(b"", payload).translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    if brackets:
-        raise WireError("too_deep", f"nested deeper than {MAX_DEPTH}, or brackets that do not match")
+        brackets = brackets.replace(b"[]", b"")
+    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:  # else a few that do not match: the decoder says where
+        raise WireError("too_deep", f"nested deeper than {MAX_DEPTH}")
 
 
 def _refuse_duplicate_keys(payload: bytes) -> None:
-    keys = _KEY.findall(payload)
+    keys = [text[:-1].rstrip() for text in _STRING_OR_KEY.findall(payload) if text.endswith(b":")]
     if len(keys) == len(set(keys)) and not any(b"\\" in key for key in keys):
         return
     # The same name may stand in two objects of a list: only a full parse tells.
-    json.loads(payload, object_pairs_hook=_unique)
+    try:
+        json.loads(payload, object_pairs_hook=_unique)
+    except ValueError as error:  # in a key that nobody asked for: bad UTF-8, or thousands of digits
+        if isinstance(error, WireError):
+            raise
+        raise WireError("malformed", f"not JSON: {error}") from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:
-    names = [name for name, _ in pairs]
-    for name in set(names):
-        if names.count(name) > 1:
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
             raise WireError("malformed", f"key {name!r} appears more than once in one object")
+        seen.add(name)

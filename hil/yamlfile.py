@@ -1,13 +1,15 @@
 """YAML configuration into typed structs, with every fault of the file reported at once."""
 
 import difflib
+import enum
 import math
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -15,6 +17,8 @@ import yaml
 T = TypeVar("T")
 
 Key = tuple[str | int, ...]
+
+MAX_NODES: Final = 100_000
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +77,6 @@ def load(path: Path, kind: type[T]) -> Document[T]:
     """Read ``path`` as a ``kind``. Raises ConfigError with every fault; later checks may add to the document."""
     document: Document[T] = Document(path)
     document.raw = _parse(path, document)
-    document.check()
     if document.raw is None:
         document.raw = {}
     faults_of(document.raw, kind, (), document)
@@ -158,10 +161,23 @@ def _faults_of_union(value: Any, kind: Any, members: tuple[Any, ...], key: Key, 
 
 
 def _faults_of_scalar(value: Any, kind: Any, key: Key, document: Document[Any]) -> None:
+    choices = _choices(kind)
+    if choices and value not in choices:
+        document.add(key, value, f"expected one of {', '.join(map(str, choices))}")
+        return
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         document.add(key, value, _plain(error))
+
+
+def _choices(kind: Any) -> list[Any]:
+    """The values of a Literal or an enum; none for other kinds."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [member.value for member in kind]
+    return []
 
 
 def _parse(path: Path, document: Document[Any]) -> Any:
@@ -170,23 +186,33 @@ def _parse(path: Path, document: Document[Any]) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError([Fault(str(path), None, "file", "unreadable", str(reason))]) from error
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        for key, child in _walk(node, (), document):
-            document.lines.setdefault(key, child.start_mark.line + 1)
-        return loader.construct_document(node)
+        loader = yaml.SafeLoader(text)
+        try:
+            return _construct(loader, document)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         line = mark.line + 1 if mark else None
         raise ConfigError([Fault(str(path), line, "syntax", "not YAML", problem)]) from error
     except ValueError as error:  # a date such as 2026-13-45
         raise ConfigError([Fault(str(path), None, "syntax", "not YAML", str(error))]) from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        why = "nested too deeply, or an alias inside its own anchor"
+        raise ConfigError([Fault(str(path), None, "syntax", "not usable", why)]) from error
+
+
+def _construct(loader: yaml.SafeLoader, document: Document[Any]) -> Any:
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    for count, (key, child) in enumerate(_walk(node, (), document)):
+        if count > MAX_NODES:  # aliases of aliases: few lines, and a structure without end
+            raise ValueError(f"more than {MAX_NODES} values")
+        document.lines.setdefault(key, child.start_mark.line + 1)
+    return loader.construct_document(node)
 
 
 def _walk(node: yaml.Node, key: Key, document: Document[Any]) -> Iterator[tuple[Key, yaml.Node]]:
@@ -217,7 +243,7 @@ def dotted(key: Key) -> str:
 
 def show(value: object) -> str:
     """A value for people, on one line and not too long."""
-    text = str(value) if isinstance(value, str) else repr(value)
+    text = str(value) if isinstance(value, str | date) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= 80 else text[:77] + "…"
 

@@ -1,0 +1,1 @@
+"""The subcommands of wattloop-agent, one a module."""

@@ -1,0 +1,133 @@
+"""One connection to a Modbus endpoint, over pymodbus. Imported when a meter is opened: it costs memory and time.
+
+pymodbus 3.16, left to itself, lets an answer that it cannot decode raise out of the transport (where asyncio prints a
+traceback), lets a request wait for its timeout on a connection that is lost, keeps the connection after a timeout (so
+that a late answer may pass for the next one), and takes an answer to another function for an answer. Not so here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pymodbus.exceptions import ModbusException
+from pymodbus.framer import FRAMER_NAME_TO_CLASS, FramerType
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+from pymodbus.transaction import TransactionManager
+from pymodbus.transport import CommParams, CommType
+
+from agent.meters.modbus.blocks import Block
+from agent.meters.modbus.errors import BusError, Refused, Silent
+from hil.oserrors import reason
+
+NEVER_S: Final = 3600.0
+"""pymodbus's own timeout, out of the way: every wait here has a deadline of its own."""
+
+REQUESTS: Final = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
+
+EXCEPTIONS: Final = {
+    1: "illegal function",
+    2: "illegal address",
+    3: "illegal value",
+    4: "device failure",
+    5: "acknowledged, still at it",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "no answer behind the gateway",
+}
+
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it dumps frames on errors that we name ourselves
+
+
+async def connect_tcp(host: str, port: int, timeout_s: float) -> "Link":
+    """A new Modbus TCP connection. Raises BusError."""
+    transactions = _Transactions(FramerType.SOCKET)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_connection(lambda: transactions, host, port)
+    except TimeoutError as error:
+        raise BusError(f"no connection to {host}:{port} within {timeout_s:g} s") from error
+    except OSError as error:
+        raise BusError(f"no connection to {host}:{port}: {reason(error)}") from error
+    return Link(transactions)
+
+
+class Link:
+    """A connection; one request at a time. After any error but ``Refused`` it must be closed."""
+
+    def __init__(self, transactions: "_Transactions") -> None:
+        self._transactions = transactions
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as this end knows."""
+        return self._transactions.is_active()
+
+    async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
+        """The words of a block. Raises BusError, Silent or Refused."""
+        request = REQUESTS[block.function](address=block.address, count=block.count, dev_id=unit)
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._transactions.ask(request)
+        except TimeoutError as error:
+            raise Silent(f"no answer from unit {unit} within {timeout_s:g} s") from error
+        except ModbusException as error:
+            raise BusError(f"an answer that is not to be understood: {error.string}") from error
+        return _words(answer, unit, block)
+
+    def close(self) -> None:
+        """Close the connection; harmless when repeated."""
+        self._transactions.close()
+
+
+def _words(answer: ModbusPDU, unit: int, block: Block) -> Sequence[int]:
+    asked = f"{block.count} words from {block.address}, function {block.function}, unit {unit}"
+    if isinstance(answer, ExceptionResponse):
+        code = answer.exception_code
+        raise Refused(f"exception {code} ({EXCEPTIONS.get(code, 'unknown')}) on reading {asked}")
+    if answer.function_code != block.function:
+        raise BusError(f"an answer to function {answer.function_code} on reading {asked}")
+    if len(answer.registers) != block.count:
+        raise BusError(f"wrong length: {len(answer.registers)} words on reading {asked}")
+    return answer.registers
+
+
+class _Transactions(TransactionManager):
+    """pymodbus's client side, in which whatever ends a request also ends the wait for it."""
+
+    def __init__(self, framer: FramerType) -> None:
+        parameters = CommParams(comm_type=CommType.TCP, comm_name="meter", timeout_connect=NEVER_S, reconnect_delay=0.0)
+        super().__init__(parameters, FRAMER_NAME_TO_CLASS[framer](DecodePDU(False)), 0, False, None, None, None)
+        self._waiting = False
+
+    async def ask(self, request: ModbusPDU) -> ModbusPDU:
+        """The answer to a request. Raises ModbusException."""
+        self._waiting = True
+        try:
+            return await self.execute(False, request)
+        finally:
+            self._waiting = False
+
+    def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
+        """Take what came in."""
+        try:
+            return super().callback_data(data, addr)
+        except ModbusException as error:
+            self._end(error)
+            return len(data)
+
+    def callback_disconnected(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+        super().callback_disconnected(exc)
+        self._end(ModbusException("the connection was closed"))
+
+    def close(self, reconnect: bool = False) -> None:
+        """Close the connection, and end the wait for an answer on it."""
+        super().close(reconnect)
+        self._end(ModbusException("the connection was closed"))
+
+    def _end(self, error: ModbusException) -> None:
+        if self._waiting and not self.response_future.done():
+            self.response_future.set_exception(error)

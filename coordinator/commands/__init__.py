@@ -1,0 +1,1 @@
+"""The subcommands of wattloop-coordinator, one per file."""

@@ -1,0 +1,110 @@
+"""The file that describes an emulated world.
+
+.. code-block:: yaml
+
+    nodes:
+      - name: jetson-1
+        load: {kind: constant, power_w: 15}
+        idle_w: 2.5
+        max_w: 20
+        lag_ms: 10
+        noise_w: 0.1
+        seed: 1
+        journal: journal/jetson-1.csv     # relative to this file; none: no journal
+    pdus:
+      - name: pdu-1
+        port: 5020                        # 0: a free one
+        unit: 1
+        outlets: {1: jetson-1}
+    control: {port: 5021}
+
+Units with the same host and port share it, as units on one gateway do.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from hil.emulated.load import Load, Power
+from hil.emulated.node import NodeTraits
+from hil.emulated.pdu import MAX_OUTLETS
+from hil.wire import Name
+from hil.yamlfile import Document, Section, load
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Unit = Annotated[int, msgspec.Meta(ge=1, le=247)]
+Outlet = Annotated[int, msgspec.Meta(ge=1, le=MAX_OUTLETS)]
+
+
+class NodeConfig(Section, frozen=True, kw_only=True):
+    """An emulated node. ``lag_ms`` is the time constant with which power follows; 0: at once."""
+
+    name: Name
+    load: Load
+    idle_w: Power = 0.0
+    max_w: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 1e9
+    lag_ms: Annotated[float, msgspec.Meta(ge=0, le=3.6e6)] = 10.0
+    noise_w: Power = 0.0
+    seed: int = 0
+    journal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.idle_w > self.max_w:
+            raise ValueError(f"expected idle_w at most max_w, not {self.idle_w:g} and {self.max_w:g}")
+
+    @property
+    def traits(self) -> NodeTraits:
+        """How the node behaves."""
+        return NodeTraits(self.idle_w, self.max_w, self.lag_ms / 1000, self.noise_w, self.seed)
+
+
+class PduConfig(Section, frozen=True, kw_only=True):
+    """An emulated PDU: a Modbus unit whose outlets feed nodes."""
+
+    name: Name
+    host: str = "127.0.0.1"
+    port: Port = 0
+    unit: Unit = 1
+    outlets: Annotated[dict[Outlet, Name], msgspec.Meta(min_length=1)]
+
+
+class ControlConfig(Section, frozen=True, kw_only=True):
+    """Where the control socket listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class EmulationConfig(Section, frozen=True, kw_only=True):
+    """An emulated world."""
+
+    nodes: Annotated[tuple[NodeConfig, ...], msgspec.Meta(min_length=1)]
+    pdus: tuple[PduConfig, ...] = ()
+    control: ControlConfig = ControlConfig()
+
+
+def load_emulation(path: Path) -> Document[EmulationConfig]:
+    """The world a file describes. Raises ConfigError with every fault."""
+    document = load(path, EmulationConfig)
+    world = document.value
+    _refuse_twins(document, "nodes", [node.name for node in world.nodes])
+    _refuse_twins(document, "pdus", [pdu.name for pdu in world.pdus])
+    names = {node.name for node in world.nodes}
+    places: set[tuple[Any, ...]] = set()
+    for index, pdu in enumerate(world.pdus):
+        for outlet, node in pdu.outlets.items():
+            if node not in names:
+                document.add(("pdus", index, "outlets", str(outlet)), node, "expected the name of a node above")
+        place = (pdu.host, pdu.port, pdu.unit)
+        if pdu.port and place in places:
+            document.add(("pdus", index, "unit"), pdu.unit, f"another unit on {pdu.host}:{pdu.port} has this number")
+        places.add(place)
+    document.check()
+    return document
+
+
+def _refuse_twins(document: Document[EmulationConfig], section: str, names: list[str]) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            document.add((section, index, "name"), name, "expected each name once")

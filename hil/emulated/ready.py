@@ -1,0 +1,38 @@
+"""The file that tells other processes that an emulated world is up, and where its ports are."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where something listens; ``unit`` is a PDU's Modbus unit."""
+
+    host: str
+    port: int
+    unit: int | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """An emulated world that is up: its process, its places by name, its nodes' journals."""
+
+    pid: int
+    control: Place
+    pdus: dict[str, Place]
+    journals: dict[str, str]
+
+
+def write_ready(path: Path, ready: Ready) -> None:
+    """Write the file in one stroke: who sees it sees all of it. Raises OSError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(ready) + b"\n")
+    draft.replace(path)
+
+
+def read_ready(path: Path) -> Ready | None:
+    """The world that is up; None while there is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Ready)
+    except FileNotFoundError:
+        return None

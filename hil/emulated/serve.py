@@ -1,0 +1,82 @@
+"""An emulated world in one process: nodes, their journals, PDUs and the control socket."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from hil.clock import Clock
+from hil.emulated.config import EmulationConfig, PduConfig
+from hil.emulated.control import ControlServer
+from hil.emulated.journal import Journal
+from hil.emulated.modbustcp import ModbusTcpPort
+from hil.emulated.node import EmulatedNode
+from hil.emulated.pdu import EmulatedPdu
+from hil.emulated.ready import Place, Ready
+from hil.emulated.world import World
+
+
+class Emulation:
+    """What an ``EmulationConfig`` describes, alive between ``start`` and ``stop``; ``journals`` are paths by node."""
+
+    def __init__(self, config: EmulationConfig, clock: Clock, journals: dict[str, Path]) -> None:
+        self._config = config
+        nodes = [EmulatedNode(node.name, node.load.demand(), node.traits) for node in config.nodes]
+        self._journals = {name: Journal(path) for name, path in journals.items()}
+        self.world = World(nodes, clock, self._journals)
+        self.pdus = {
+            pdu.name: EmulatedPdu(pdu.name, {outlet: self.world.nodes[node] for outlet, node in pdu.outlets.items()})
+            for pdu in config.pdus
+        }
+        self.control = ControlServer(config.control.host, config.control.port, self.world, self.pdus)
+        self._ports = {pdu.name: port for port, pdus in self._shared_ports() for pdu in pdus}
+        self._running = AsyncExitStack()
+
+    async def start(self) -> Ready:
+        """Listen everywhere. Raises ListenError or JournalError, and then nothing is left listening."""
+        async with AsyncExitStack() as opening:
+            for journal in self._journals.values():
+                journal.open()
+            for port in dict.fromkeys(self._ports.values()):
+                await port.start()
+                opening.push_async_callback(port.stop)
+            await self.control.start()
+            opening.push_async_callback(self.control.stop)
+            self._running = opening.pop_all()
+        return Ready(
+            pid=os.getpid(),
+            control=Place(host=self.control.host, port=self.control.port),
+            pdus={pdu.name: self._place(pdu) for pdu in self._config.pdus},
+            journals={name: str(journal.path) for name, journal in self._journals.items()},
+        )
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Let time pass until ``stop`` is set. Raises JournalError."""
+        living = asyncio.create_task(self.world.run(), name="emulated world")
+        stopping = asyncio.create_task(stop.wait(), name="wait for stop")
+        await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        living.cancel()
+        with suppress(asyncio.CancelledError):
+            await living
+
+    async def stop(self) -> None:
+        """Close every port; harmless when repeated."""
+        await self._running.aclose()
+
+    def _place(self, pdu: PduConfig) -> Place:
+        return Place(host=pdu.host, port=self._ports[pdu.name].port, unit=pdu.unit)
+
+    def _shared_ports(self) -> list[tuple[ModbusTcpPort, list[PduConfig]]]:
+        shared: dict[tuple[str, int | str], list[PduConfig]] = {}
+        for pdu in self._config.pdus:
+            shared.setdefault((pdu.host, pdu.port or pdu.name), []).append(pdu)  # each free port is another
+        return [
+            (
+                ModbusTcpPort(
+                    pdus[0].host, pdus[0].port, {pdu.unit: self.pdus[pdu.name] for pdu in pdus}, self.world.advance
+                ),
+                pdus,
+            )
+            for pdus in shared.values()
+        ]

@@ -1,0 +1,1 @@
+"""Puts a service onto a machine: its environment, unit, user, directories and a commented configuration."""

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from agent.meters.modbus.profile import FOLDER, load_profile, shipped
+from hil.yamlfile import ConfigError
+
+HEAD = "profile: x\nvendor: v\nmodel: m\nstatus: guess\nsource: s\n"
+
+
+def write(tmp_path: Path, rest: str) -> Path:
+    path = tmp_path / "x.yaml"
+    path.write_text(HEAD + rest)
+    return path
+
+
+def faults(tmp_path: Path, rest: str) -> list[str]:
+    path = write(tmp_path, rest)
+    with pytest.raises(ConfigError) as caught:
+        load_profile(path)
+    return [str(fault).removeprefix(f"{path}:") for fault in caught.value.faults]
+
+
+def test_shipped_profiles_can_be_read_and_bear_their_file_s_name():
+    assert "wattloop-pdu" in shipped()
+    for name in shipped():
+        assert load_profile(FOLDER / f"{name}.yaml").profile == name
+
+
+def test_faults_name_file_line_key_value_and_what_was_expected(tmp_path: Path):
+    found = faults(
+        tmp_path,
+        "function: 5\nword_order: middle\nregisters:\n"
+        "  power_w: {address: -1, type: f33, scale: .nan}\n  volts_v: {address: 3, type: f32}\n",
+    )
+    assert found == [
+        "6: function: 5: expected one of 3, 4",
+        "7: word_order: middle: expected one of big, little",
+        "9: registers.power_w.address: -1: expected int >= 0",
+        "9: registers.power_w.type: f33: expected one of u16, i16, u32, i32, u64, i64, f32, f64",
+        "9: registers.power_w.scale: nan: expected a finite number",
+        "10: registers.volts_v: {'address': 3, 'type': 'f32'}: unknown key, did you mean voltage_v?",
+    ]
+
+
+def test_a_profile_without_power_is_none(tmp_path: Path):
+    assert faults(tmp_path, "registers: {energy_j: {address: 0, type: u32}}\n") == [
+        "6: registers.power_w: missing: expected a mapping"
+    ]
+
+
+def test_a_unit_must_fit_its_quantity(tmp_path: Path):
+    assert faults(tmp_path, "registers: {power_w: {address: 0, type: u32, unit: kWh}}\n") == [
+        "6: registers.power_w.unit: kWh: expected one of W, kW, mW"
+    ]
+
+
+@pytest.mark.parametrize("entry", ["scale: 0", "range: [5, 5]", "range: [5, 1]", "range: [1]"])
+def test_figures_that_mean_nothing_are_refused(tmp_path: Path, entry: str):
+    assert len(faults(tmp_path, f"registers: {{power_w: {{address: 0, type: u32, {entry}}}}}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "address", "meant"),
+    [(3, 40001, 0), (3, 43060, 3059), (4, 30053, 52), (3, 400053, 52), (4, 365536, 65535)],
+)
+def test_a_manual_s_numbers_are_refused_with_the_address_they_probably_mean(
+    tmp_path: Path, function: int, address: int, meant: int
+):
+    text = f"function: {function}\nregisters: {{power_w: {{address: {address}, type: u16}}}}\n"
+    (fault,) = faults(tmp_path, text)
+    assert f"expected the address on the wire: {meant}?" in fault
+
+
+@pytest.mark.parametrize(("function", "address"), [(3, 32786), (4, 40960), (3, 40000), (3, 50000), (3, 65535)])
+def test_addresses_of_the_other_kind_of_register_are_no_manual_numbers(tmp_path: Path, function: int, address: int):
+    load_profile(write(tmp_path, f"function: {function}\nregisters: {{power_w: {{address: {address}, type: u16}}}}\n"))
+
+
+def test_a_profile_can_vouch_for_its_addresses(tmp_path: Path):
+    text = "addresses: wire\nregisters: {power_w: {address: 40960, type: u32}}\n"
+    assert load_profile(write(tmp_path, text)).registers.power_w.address == 40960
+    assert len(faults(tmp_path, text.replace("40960", "400960"))) == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "registers: {power_w: {address: 65535, type: u32}}\n",
+        "registers: {power_w: {address: 70000, type: u16}}\n",
+        "outlets: {count: 10, stride: 7000}\nregisters: {power_w: {address: 5000, type: u16}}\n",
+    ],
+)
+def test_every_word_must_be_on_the_wire(tmp_path: Path, rest: str):
+    (fault,) = faults(tmp_path, rest)
+    assert "expected an address on the wire, 0 to 65535 with all of the value's words" in fault

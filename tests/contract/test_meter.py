@@ -1,0 +1,132 @@
+"""What every meter promises, on every meter there is. A new one adds a factory to METERS."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, blocks_of
+from hil.clock import ManualClock
+from hil.devices import DeviceUnavailable, Meter, Quality
+from hil.emulated.load import ConstantLoad
+from hil.emulated.modbustcp import ModbusTcpPort
+from hil.emulated.node import EmulatedNode
+from hil.emulated.pdu import EmulatedPdu
+from hil.emulated.world import World
+from hil.yamlfile import Document
+
+
+@dataclass
+class Subject:
+    """A meter, and the world around it; ``take_away`` is None where there is nothing that could go missing."""
+
+    meter: Meter
+    pass_time: Callable[[float], Awaitable[None]]
+    take_away: Callable[[], Awaitable[None]] | None = None
+    bring_back: Callable[[], Awaitable[None]] | None = None
+
+
+@asynccontextmanager
+async def modbus(folder: Path) -> AsyncIterator[Subject]:
+    clock = ManualClock()
+    node = EmulatedNode("jetson-1", ConstantLoad(power_w=15.0).demand())
+    world = World([node], clock)
+    port = ModbusTcpPort("127.0.0.1", 0, {1: EmulatedPdu("pdu-1", {1: node})}, world.advance)
+    await port.start()
+    config = ModbusMeterConfig(name="outlet-1", port=port.port, profile="wattloop-pdu", outlet=1)
+    document: Document[ModbusMeterConfig] = Document(folder / "agent.yaml")
+    meter = ModbusMeter(config, blocks_of(config, document, ()), ModbusBuses(clock))
+    yield Subject(meter, clock.advance, port.stop, port.start)
+    await port.stop()
+
+
+METERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {"modbus": modbus}
+
+
+@pytest.fixture(params=sorted(METERS))
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    async with METERS[request.param](tmp_path) as subject:
+        yield subject
+        await subject.meter.close()
+
+
+async def test_it_has_a_name_before_it_is_opened_and_closes_unopened(subject: Subject):
+    assert subject.meter.name
+    await subject.meter.close()
+    await subject.meter.close()
+
+
+async def test_readings_are_finite_or_say_why_not(subject: Subject):
+    await subject.meter.open()
+    for _ in range(10):
+        await subject.pass_time(1.0)
+        reading = await subject.meter.read()
+        if reading.quality is Quality.MISSING:
+            assert reading.power_w is None
+        else:
+            assert reading.power_w is not None
+            assert math.isfinite(reading.power_w)
+        if reading.quality is not Quality.GOOD:
+            assert reading.note
+
+
+async def test_a_counter_is_finite_and_never_falls(subject: Subject):
+    await subject.meter.open()
+    before_j = 0.0
+    for _ in range(10):
+        await subject.pass_time(1.0)
+        energy_j = (await subject.meter.read()).energy_j
+        if energy_j is not None:
+            assert math.isfinite(energy_j)
+            assert energy_j >= before_j
+            before_j = energy_j
+
+
+async def test_it_opens_again_after_closing(subject: Subject):
+    for _ in range(2):
+        await subject.meter.open()
+        await subject.pass_time(1.0)
+        assert (await subject.meter.read()).power_w is not None
+        await subject.meter.close()
+
+
+async def test_a_reading_given_up_does_not_spoil_the_next(subject: Subject):
+    await subject.meter.open()
+    await subject.pass_time(1.0)
+    reading = asyncio.ensure_future(subject.meter.read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await subject.pass_time(1.0)
+    assert (await subject.meter.read()).power_w is not None
+
+
+async def test_a_device_that_is_gone_gives_no_reading_until_it_is_back(subject: Subject):
+    if subject.take_away is None or subject.bring_back is None:
+        pytest.skip("nothing that could go missing")
+    await subject.meter.open()
+    await subject.meter.read()
+    await subject.take_away()
+    for _ in range(3):
+        with pytest.raises(DeviceUnavailable):
+            await subject.meter.read()
+        await subject.pass_time(1.0)
+    await subject.bring_back()
+    await subject.pass_time(600.0)
+    assert (await subject.meter.read()).power_w is not None
+
+
+async def test_a_device_that_is_gone_at_the_start_is_no_reason_not_to_open(subject: Subject):
+    if subject.take_away is None or subject.bring_back is None:
+        pytest.skip("nothing that could go missing")
+    await subject.take_away()
+    await subject.meter.open()
+    with pytest.raises(DeviceUnavailable):
+        await subject.meter.read()
+    await subject.bring_back()
+    await subject.pass_time(600.0)
+    assert (await subject.meter.read()).power_w is not None

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from hil.emulated.config import load_emulation
+from hil.yamlfile import ConfigError
+
+SCENARIOS = Path(__file__).parents[3] / "scenarios"
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "w.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_emulation(path)
+    return [str(fault).removeprefix(str(path)) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("emulated-*.yaml")), ids=lambda path: path.stem)
+def test_shipped_worlds_can_be_read(path: Path):
+    assert load_emulation(path).value.nodes
+
+
+def test_all_figures_reach_the_node(tmp_path: Path):
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        "nodes:\n- {name: a, load: {kind: constant, power_w: 15}, idle_w: 1, max_w: 20, lag_ms: 30, noise_w: 0.2, "
+        "seed: 9, journal: j/a.csv}\npdus:\n- {name: p, outlets: {2: a}}\n"
+    )
+    document = load_emulation(path)
+    (node,) = document.value.nodes
+    traits = node.traits
+    assert (traits.idle_w, traits.max_w, traits.lag_s, traits.noise_w, traits.seed) == (1, 20, 0.03, 0.2, 9)
+    assert document.value.pdus[0].outlets == {2: "a"}
+    assert document.value.control.port == 0
+
+
+def test_every_fault_of_the_fields_is_reported_at_once(tmp_path: Path):
+    found = faults(
+        tmp_path,
+        "nodes:\n"
+        "- {name: Jetson, load: {kind: constant, power_w: -1}}\n"
+        "- {name: b, load: {kind: banana}, lag_ms: x}\n"
+        "- {name: c, load: {kind: constant, power_w: 1}, idle_w: 9, max_w: 5}\n"
+        "pdus:\n- {name: p, port: 70000, unit: 0, outlets: {0: b}, colour: red}\n",
+    )
+    joined = "\n".join(found)
+    for expected in (
+        ":2: nodes[0].name: Jetson",
+        ":2: nodes[0].load.power_w: -1",
+        ":3: nodes[1].load.kind: banana: expected one of constant, points, sine, walk",
+        ":3: nodes[1].lag_ms: x",
+        "expected idle_w at most max_w, not 9 and 5",
+        ":6: pdus[0].port: 70000",
+        ":6: pdus[0].unit: 0",
+        ":6: pdus[0].colour: red: unknown key",
+    ):
+        assert expected in joined
+
+
+def test_names_and_places_are_checked_across_the_file(tmp_path: Path):
+    found = faults(
+        tmp_path,
+        "nodes:\n- {name: a, load: {kind: constant, power_w: 1}}\n- {name: a, load: {kind: constant, power_w: 1}}\n"
+        "pdus:\n"
+        "- {name: p, port: 5020, outlets: {1: ghost}}\n"
+        "- {name: p, port: 5020, outlets: {1: a}}\n"
+        "- {name: q, port: 0, outlets: {1: a}}\n"
+        "- {name: r, port: 0, outlets: {1: a}}\n",
+    )
+    assert found == [
+        ":3: nodes[1].name: a: expected each name once",
+        ":5: pdus[0].outlets.1: ghost: expected the name of a node above",
+        ":6: pdus[1].name: p: expected each name once",
+        ":6: pdus[1].unit: 1: another unit on 127.0.0.1:5020 has this number",
+    ]
