@@ -8,6 +8,7 @@ acknowledgement it is tried ever more rarely, until something shows that the coo
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -129,6 +130,7 @@ class Uplink:
 
     async def run(self) -> None:
         """Send backlog when there is some, until cancelled."""
+        self._start_over()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch(), name="uplink watch")
             tasks.create_task(self._catch_up(), name="uplink backlog")
@@ -150,7 +152,6 @@ class Uplink:
 
     def _start_over(self) -> None:
         self._retry_s = ACK_S
-        self._retry_at = self._clock.monotonic()
         self._behind = True
         self._go.set()
 
@@ -170,10 +171,11 @@ class Uplink:
         while True:
             await self._go.wait()
             self._go.clear()
-            self._behind = False
-            if not await self._send_backlog():
-                self._behind = True
-                self._retry_at = self._clock.monotonic() + self._retry_s
+            self._behind, self._retry_at = False, math.inf
+            if await self._send_backlog():
+                self._retry_at = self._clock.monotonic()
+            else:
+                self._behind, self._retry_at = True, self._clock.monotonic() + self._retry_s
                 self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
 
     async def _send_backlog(self) -> bool:

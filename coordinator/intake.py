@@ -1,7 +1,8 @@
 """Takes samples in: live ones are shown to the loop at once, all new ones go to the ledger, in turns."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -122,27 +123,34 @@ class Intake:
         for meter in unknown:
             self.window(agent, meter)
 
-    def _show(self, agent: str, data: Data, records: Iterable[Record], arrived: float, wall_us: int) -> None:
-        windows = self._windows[agent]
+    def _show(self, agent: str, data: Data, records: Sequence[Record], arrived: float, wall_us: int) -> None:
+        """Let the loop and other listeners see live samples."""
+        if data.hist:
+            return
         latest_us = wall_us + FUTURE_US
-        for record in records:
-            if record.t_us > latest_us:
-                self.counters.quarantined += 1
-                self._tell_once(agent, record.meter, "is stamped in the future: stored, but not used live")
-            elif not data.hist and windows[record.meter].add(data.stream, record, arrived):
-                self._shown(agent, record)
-
-    def _shown(self, agent: str, record: Record) -> None:
-        if record.w is not None and record.w < 0.0:
-            self.counters.negative += 1
-            self._tell_once(agent, record.meter, "is below 0 W")
-        for listener in self._listeners:
-            listener(agent, record.meter, record)
+        for meter, mine in _by_meter(records).items():
+            live = [record for record in mine if record.t_us <= latest_us]
+            if len(live) < len(mine):
+                self.counters.quarantined += len(mine) - len(live)
+                self._tell_once(agent, meter, "is stamped in the future: stored, but not used live")
+            for record in self._windows[agent][meter].add(data.stream, live, arrived):
+                if record.w is not None and record.w < 0.0:
+                    self.counters.negative += 1
+                    self._tell_once(agent, meter, "is below 0 W")
+                for listener in self._listeners:
+                    listener(agent, meter, record)
 
     def _tell_once(self, agent: str, meter: str, what: str) -> None:
         if (agent, meter, what) not in self._odd:
             self._odd.add((agent, meter, what))
             log.warning("%s: a sample of meter %s %s (told once; counted from here on)", agent, meter, what)
+
+
+def _by_meter(records: Iterable[Record]) -> dict[str, list[Record]]:
+    meters: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        meters[record.meter].append(record)
+    return meters
 
 
 def _check(data: Data) -> None:

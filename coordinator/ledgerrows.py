@@ -1,6 +1,6 @@
 """Typed values as the rows of the ledger's tables, in the order of their columns."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from coordinator.ledgernames import NameBook
@@ -13,15 +13,15 @@ from hil.wire import NodeState, encode
 Row = tuple[Any, ...]
 
 
-def sample_rows(names: NameBook, batches: Iterable[SampleBatch]) -> Iterator[Row]:
+def sample_rows(names: NameBook, batch: SampleBatch) -> list[Row]:
     """Rows of ``sample``, without ids."""
-    for batch in batches:
-        stream = names.stream(batch.node, batch.stream)
-        meters = {meter: names.meter(batch.node, meter) for meter in {record.meter for record in batch.records}}
-        hist, arrived_us = int(batch.hist), batch.arrived_us
-        for r in batch.records:
-            quality = QUALITY_CODES[r.q]
-            yield stream, r.seq, meters[r.meter], r.t_us, r.w, r.e_j, r.e_epoch, quality, hist, arrived_us
+    stream = names.stream(batch.node, batch.stream)
+    meters = {meter: names.meter(batch.node, meter) for meter in {record.meter for record in batch.records}}
+    codes, hist, arrived_us = QUALITY_CODES, int(batch.hist), batch.arrived_us
+    return [
+        (stream, r.seq, meters[r.meter], r.t_us, r.w, r.e_j, r.e_epoch, codes[r.q], hist, arrived_us)
+        for r in batch.records
+    ]
 
 
 def tombstone_row(names: NameBook, tombstone: Tombstone) -> Row:

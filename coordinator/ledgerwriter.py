@@ -94,7 +94,8 @@ class LedgerWriter:
 
     def _insert(self, connection: sqlite3.Connection, batch: Batch) -> None:
         names = self._names
-        connection.executemany(_SAMPLE, ledgerrows.sample_rows(names, batch.samples))
+        for samples in batch.samples:
+            connection.executemany(_SAMPLE, ledgerrows.sample_rows(names, samples))
         connection.executemany(_TOMBSTONE, [ledgerrows.tombstone_row(names, row) for row in batch.tombstones])
         connection.executemany(_NODE, [ledgerrows.node_row(names, *item) for item in batch.nodes.items()])
         for commit, samples_before in batch.steps:

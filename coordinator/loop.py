@@ -76,6 +76,7 @@ class LiveLoop:
         self._bus = bus
         self._clock = clock
         self._topics = Topics(scenario.config.site)
+        self._pacer: Pacer | None = None
         self._k = 0
         self._until = clock.monotonic()  # time up to which energy is accounted for
         self._held: dict[ActorKey, InputRow] = {}
@@ -85,9 +86,9 @@ class LiveLoop:
         self._on_step: list[Callable[[int, float], None]] = []
 
     @property
-    def k(self) -> int:
-        """The next step."""
-        return self._k
+    def overdue_s(self) -> float:
+        """For how long the next step has been due; 0 before its deadline, and before the loop runs."""
+        return 0.0 if self._pacer is None else max(0.0, self._clock.monotonic() - self._pacer.deadline(self._k))
 
     def on_event(self, listener: EventListener) -> None:
         """Call ``listener`` with each event as it happens."""
@@ -109,7 +110,7 @@ class LiveLoop:
 
     async def run(self) -> None:
         """Take step after step until the run is over."""
-        pacer = Pacer(self._timeline, self._clock.wall_us(), self._clock.monotonic())
+        pacer = self._pacer = Pacer(self._timeline, self._clock.wall_us(), self._clock.monotonic())
         self._until = pacer.began(self._k)
         tending = asyncio.create_task(self._tend(), name="fleet")
         try:

@@ -111,7 +111,7 @@ class LiveRun:
         self._rivals = Rivals(self._topics, self._instance)
         self._echo = Echo(self._topics, self._instance, self._bus)
         self._epoch = 0
-        self._notified = 0.0
+        self._newest = (0, 0.0)
         self._running: LiveLoop | None = None
         self._presence: Presence | None = None
         self._early: list[Notice] = []
@@ -139,6 +139,7 @@ class LiveRun:
             await self._first_samples()
             loop = self._loop(fleet)
             stack.callback(loop.flush_events)
+            self._background(stack, self._watch(loop), "watchdog")
             await self._unless_ousted(loop.run())
             await loop.release(RELEASE_S)
             presence.go_offline()
@@ -244,14 +245,18 @@ class LiveRun:
         else:
             self._running.notice(notice)
 
+    async def _watch(self, loop: LiveLoop) -> None:
+        """Tell the service manager that steps are taken, for as long as they are."""
+        self._notifier.ready()
+        period_s = (self._notifier.watchdog_s or 2.0 * NOTIFY_EVERY_S) / 3.0
+        while True:
+            if loop.overdue_s < period_s:
+                self._notifier.alive()
+            self._notifier.status(f"step {self._newest[0]}, {self._newest[1] * 1000.0:.1f} ms late")
+            await self._clock.sleep_until(self._clock.monotonic() + period_s)
+
     def _on_step(self, k: int, lateness_s: float) -> None:
-        now = self._clock.monotonic()
-        if not self._notified:
-            self._notifier.ready()
-        if now - self._notified >= NOTIFY_EVERY_S:
-            self._notified = now
-            self._notifier.alive()
-            self._notifier.status(f"step {k}, {lateness_s * 1000:.1f} ms late")
+        self._newest = (k, lateness_s)
 
     def _on_coordinator(self, message: Inbound) -> None:
         self._echo.take(message.topic)

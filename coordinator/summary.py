@@ -58,7 +58,7 @@ class EnergySummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventSummary(msgspec.Struct, frozen=True):
-    """An event at its simulated time, in the scenario's zone."""
+    """An event at its simulated time, to the second, in the scenario's zone."""
 
     at: datetime
     kind: str
@@ -215,7 +215,7 @@ def _relative_residual(row: StepRow) -> float:
 
 
 def _event(event: EventRow, zone: ZoneInfo) -> EventSummary:
-    return EventSummary(utc(event.t_us).astimezone(zone), event.kind, event.detail)
+    return EventSummary(utc(event.t_us).astimezone(zone).replace(microsecond=0), event.kind, event.detail)
 
 
 def _percentiles(values: Sequence[float], *, most: bool = False) -> Percentiles:

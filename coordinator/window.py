@@ -59,27 +59,35 @@ class SampleWindow:
         """Whether a usable sample ever came in."""
         return self._newest is not None
 
-    def add(self, stream: str, record: Record, arrived: float) -> bool:
-        """Take a live sample that came in at ``arrived`` (monotonic seconds); False if a later one was here before."""
+    def add(self, stream: str, records: Iterable[Record], arrived: float) -> list[Record]:
+        """Take live samples that came in at ``arrived`` (monotonic seconds); those that are newer than any before."""
         if stream != self._stream:
             self._stream = stream
             self._taken = 0
             self._begin()
-        if record.seq <= self._taken:
-            return False
-        self._taken = record.seq
-        power_w, quality = record.w, record.q
-        if power_w is None or quality is Quality.MISSING:
-            return True
-        self._first = self._first or record.seq
-        self._count += 1
-        self._total_w += power_w
-        self._badness = max(self._badness, _BADNESS[quality])
-        self._newest = record
-        self._newest_stream = stream
-        self._newest_arrived = arrived
-        self._recent.add(power_w, arrived)
-        return True
+        fresh = []
+        count, total_w = 0, 0.0
+        for record in records:
+            if record.seq <= self._taken:
+                continue
+            self._taken = record.seq
+            fresh.append(record)
+            power_w, quality = record.w, record.q
+            if power_w is None or quality is Quality.MISSING:
+                continue
+            count += 1
+            total_w += power_w
+            self._total_w += power_w
+            if quality is not Quality.GOOD:
+                self._badness = max(self._badness, _BADNESS[quality])
+            self._newest = record
+            self._first = self._first or record.seq
+        if count:
+            self._count += count
+            self._newest_stream = stream
+            self._newest_arrived = arrived
+            self._recent.add(total_w, count, arrived)
+        return fresh
 
     def look(self) -> Look:
         """What the usable samples since the last look were, and the newest one ever.
@@ -123,13 +131,13 @@ class RecentPower:
         self._total_w = 0.0
         self._count = 0
 
-    def add(self, power_w: float, arrived: float) -> None:
-        """Take a sample that came in at ``arrived`` (monotonic seconds, never going back)."""
+    def add(self, total_w: float, count: int, arrived: float) -> None:
+        """Take the sum of ``count`` samples that came in at ``arrived`` (monotonic seconds, never going back)."""
         second = int(arrived)
         if second != self._second:
             self._advance(second)
-        self._total_w += power_w
-        self._count += 1
+        self._total_w += total_w
+        self._count += count
 
     def percentile_w(self, now: float) -> float | None:
         """The 95th percentile in W, nearest rank; None where nothing came in for five minutes."""

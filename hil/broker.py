@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -33,8 +33,6 @@ POLL_S: Final = 0.01
 PORT_ATTEMPTS: Final = 5
 PORT_RANGE: Final = (20_000, 32_000)
 PORT_DRAWS: Final = 100
-# Debian puts mosquitto where an ordinary user's PATH does not lead.
-SYSTEM_DIRECTORIES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 MOSQUITTO_CONF: Final = """\
 listener {port} {host}
@@ -64,15 +62,17 @@ class BrokerUnavailable(Exception):
 class EmbeddedBroker:
     """A broker process; ``url`` and ``kind`` are set once started.
 
-    Its configuration and log lie in ``directory``. A broker that was stopped or killed starts again on the same port,
-    so that its clients find it. Start it from the main thread: it ends with the thread that started it.
+    Its configuration and log lie in ``directory``; mosquitto is looked for in ``search``. A broker that was stopped or
+    killed starts again on the same port, so that its clients find it. Start it from the main thread: it ends with the
+    thread that started it.
     """
 
-    def __init__(self, directory: Path, prefer: Preference = "auto") -> None:
+    def __init__(self, directory: Path, prefer: Preference = "auto", *, search: Sequence[str] | None = None) -> None:
         self.url = ""
         self.kind: Kind | None = None
         self._directory = directory
         self._prefer = prefer
+        self._search = usual_directories() if search is None else search
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -147,31 +147,34 @@ class EmbeddedBroker:
 
     def _kinds(self) -> list[Kind]:
         there: list[Kind] = []
-        if self._prefer != "amqtt" and find_mosquitto() is not None:
+        if self._prefer != "amqtt" and find_mosquitto(self._search) is not None:
             there.append("mosquitto")
         if self._prefer != "mosquitto" and importlib.util.find_spec("amqtt") is not None:
             there.append("amqtt")
         return there
 
     def _spawn(self, kind: Kind, port: int) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        command = self._mosquitto(port) if kind == "mosquitto" else _amqtt(port)
-        with self.log_file.open("ab") as log_file:
-            self._process = subprocess.Popen(
-                tethered(command, kill=True),
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=subprocess.STDOUT,
-                process_group=0,  # Ctrl-C ends the clients first, and they want to say goodbye
-            )
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            command = self._mosquitto_command(port) if kind == "mosquitto" else _amqtt_command(port)
+            with self.log_file.open("ab") as log_file:
+                self._process = subprocess.Popen(
+                    tethered(command, kill=True),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log_file,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,  # Ctrl-C ends the clients first, and they want to say goodbye
+                )
+        except OSError as error:
+            raise BrokerUnavailable(f"the broker's directory {self._directory}: {error.strerror}") from error
 
-    def _mosquitto(self, port: int) -> list[str]:
+    def _mosquitto_command(self, port: int) -> list[str]:
         config = MOSQUITTO_CONF.format(port=port, host=LOOPBACK)
         if os.geteuid() == 0:
             config += "user root\n"  # a process that changes its user loses the tether to its parent
         config_file = self._directory / "mosquitto.conf"
         config_file.write_text(config, encoding="utf-8")
-        return [find_mosquitto() or "mosquitto", "-c", str(config_file)]
+        return [find_mosquitto(self._search) or "mosquitto", "-c", str(config_file)]
 
     def _await_ready(self, port: int) -> bool:
         """Whether our own process, and no stranger, came to listen on the port."""
@@ -200,14 +203,19 @@ class EmbeddedBroker:
         return f"the broker did not start on {LOOPBACK}: {last} (log: {self.log_file})"
 
     def _looked_for(self) -> str:
-        mosquitto = f"mosquitto is neither on PATH nor in {', '.join(SYSTEM_DIRECTORIES)}"
+        mosquitto = f"mosquitto is not in any of {', '.join(self._search)}"
         amqtt = "the package amqtt is not installed"
         return {"auto": f"{mosquitto}, and {amqtt}", "mosquitto": mosquitto, "amqtt": amqtt}[self._prefer]
 
 
-def find_mosquitto() -> str | None:
+def usual_directories() -> list[str]:
+    """Where programs lie: on PATH, and where Debian puts mosquitto, off an ordinary user's PATH."""
+    return [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
+
+
+def find_mosquitto(search: Sequence[str] | None = None) -> str | None:
     """The path of mosquitto on this machine, or None."""
-    return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_DIRECTORIES]))
+    return shutil.which("mosquitto", path=os.pathsep.join(usual_directories() if search is None else search))
 
 
 def free_port() -> int:
@@ -225,7 +233,7 @@ def free_port() -> int:
     raise BrokerUnavailable(f"no free port on {LOOPBACK} in {PORT_RANGE[0]}…{PORT_RANGE[1]}")
 
 
-def _amqtt(port: int) -> list[str]:
+def _amqtt_command(port: int) -> list[str]:
     # -P: a file named hil.py in the working directory must not stand in for this package.
     return [sys.executable, "-P", "-m", "hil.amqttd", str(port)]
 

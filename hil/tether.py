@@ -54,15 +54,15 @@ def become(command: list[str]) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Become the command that ``arguments`` names; an exit code where that fails."""
     kill = arguments[:1] == ["--kill"]
-    parent, *command = arguments[1:] if kill else arguments or [""]
-    if not parent.isdigit() or not command:
+    operands = arguments[1:] if kill else arguments
+    if len(operands) < 2 or not operands[0].isdigit():
         print("usage: python -m hil.tether [--kill] PARENT_PID COMMAND [ARGUMENT…]", file=sys.stderr)
         return EXIT_USAGE
     try:
-        die_with(int(parent), signal.SIGKILL if kill else signal.SIGTERM)
+        die_with(int(operands[0]), signal.SIGKILL if kill else signal.SIGTERM)
     except ProcessLookupError:
         return EXIT_ORPHANED
-    return become(command)
+    return become(list(operands[1:]))
 
 
 if __name__ == "__main__":

@@ -100,16 +100,18 @@ def faults_of(value: Any, kind: Any, key: Key, document: Document[Any]) -> None:
         _faults_of_union(value, kind, get_args(bare), key, document)
     elif isinstance(bare, type) and issubclass(bare, msgspec.Struct):
         _faults_of_struct(value, bare, key, document)
-    elif origin in {list, tuple} and isinstance(value, list) and len(set(get_args(bare)) - {...}) == 1:
-        for index, item in enumerate(value):
-            faults_of(item, get_args(bare)[0], (*key, index), document)
-    elif origin is dict and isinstance(value, dict):
-        key_kind, value_kind = get_args(bare)
-        for name, item in value.items():
-            _faults_of_scalar(name, key_kind, (*key, str(name)), document)
-            faults_of(item, value_kind, (*key, str(name)), document)
     else:
-        _faults_of_scalar(value, kind, key, document)
+        noted = len(document.faults)
+        if origin in {list, tuple} and isinstance(value, list) and len(set(get_args(bare)) - {...}) == 1:
+            for index, item in enumerate(value):
+                faults_of(item, get_args(bare)[0], (*key, index), document)
+        elif origin is dict and isinstance(value, dict):
+            key_kind, value_kind = get_args(bare)
+            for name, item in value.items():
+                _faults_of_scalar(name, key_kind, (*key, str(name)), document)
+                faults_of(item, value_kind, (*key, str(name)), document)
+        if len(document.faults) == noted:  # how many there may be is a rule of the whole
+            _faults_of_scalar(value, kind, key, document)
 
 
 def _faults_of_struct(value: Any, kind: type[msgspec.Struct], key: Key, document: Document[Any]) -> None:
@@ -148,7 +150,7 @@ def _faults_of_union(value: Any, kind: Any, members: tuple[Any, ...], key: Key, 
         assert tag_field is not None  # noqa: S101  # msgspec takes no union of untagged structs
         if tag_field not in value:
             document.add((*key, tag_field), "missing", f"expected one of {', '.join(map(str, by_tag))}")
-        elif value[tag_field] not in by_tag:
+        elif not isinstance(value[tag_field], str | int) or value[tag_field] not in by_tag:
             document.add((*key, tag_field), value[tag_field], f"expected one of {', '.join(map(str, by_tag))}")
         else:
             _faults_of_struct(value, by_tag[value[tag_field]], key, document)

@@ -31,7 +31,7 @@ from hil.clock import Clock
 from hil.devices import DeviceUnavailable, Quality, Reading
 
 # The kernel counts in steps of 10 ms, a processor each.
-FIRST_LOOK_S: Final = 0.1
+BETWEEN_LOOKS_S: Final = 0.1
 
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
@@ -109,6 +109,7 @@ class CpuMeter:
         self._clock = clock
         self._times = times
         self._last: tuple[float, float] | None = None
+        self._second_look = 0.0
 
     @property
     def name(self) -> str:
@@ -116,18 +117,19 @@ class CpuMeter:
         return self._config.name
 
     async def open(self) -> None:
-        """Take the first of the two looks that a load needs, and let a little time pass for the second."""
+        """Take the first of the two looks that a load needs; the first reading waits a little for the second."""
         if self._times is None:
             import psutil  # an agent without this meter does without it
 
             self._times = psutil.cpu_times
         self._last = busy_and_idle(self._times())
-        await self._clock.sleep_until(self._clock.monotonic() + FIRST_LOOK_S)
+        self._second_look = self._clock.monotonic() + BETWEEN_LOOKS_S
 
     async def read(self) -> Reading:
         """Power in W for the load since the last reading. Raises DeviceUnavailable where no time was counted since."""
         if self._times is None or self._last is None:
             raise DeviceUnavailable(self.name, "not open")
+        await self._clock.sleep_until(self._second_look)
         now = busy_and_idle(self._times())
         busy, idle = now[0] - self._last[0], now[1] - self._last[1]
         if busy < 0 or idle < 0:  # the kernel's idle counters are known to step back a little

@@ -150,21 +150,24 @@ class SpoolDatabase:
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
-    def commit(self, samples: Sequence[Sample], now_us: int, unstored: int = 0) -> Committed:
+    def commit(
+        self, samples: Sequence[Sample], now_us: int, unstored: int = 0, acks: Iterable[DataAck] = ()
+    ) -> Committed:
         """Number the samples and store them in one transaction, dropping the oldest where the bounds demand it.
 
-        ``unstored`` samples came before them and are gone: they get their numbers, and a tombstone.
+        ``unstored`` samples came before them and are gone: they get their numbers, and a tombstone. ``acks`` ride along.
         """
         first = self._next_seq + unstored
         records = [record_of(seq, sample) for seq, sample in enumerate(samples, start=first)]
         with transaction(self._db):
+            acked = sum(self._acknowledge(ack) or 0 for ack in acks)
             rows = [row_of(self._generation, record) for record in records]
             self._db.executemany("INSERT INTO sample VALUES (?, ?, ?)", rows)
             self._store_energy(samples)
             self._number(self._next_seq, unstored, "backlog", stored=len(records))
             dropped = self._enforce_bounds(now_us)
         self._next_seq = first + len(records)
-        self._spooled += len(records) - dropped
+        self._spooled += len(records) - dropped - acked
         return Committed(self._stream, self._generation, records)
 
     def _store_energy(self, samples: Iterable[Sample]) -> None:
@@ -226,21 +229,23 @@ class SpoolDatabase:
 
     def acknowledge(self, ack: DataAck) -> bool:
         """Delete what the coordinator holds; False for an ack that cannot be about this spool."""
+        with transaction(self._db):
+            acked = self._acknowledge(ack)
+        self._spooled -= acked or 0
+        return acked is not None
+
+    def _acknowledge(self, ack: DataAck) -> int | None:
         found = self._db.execute("SELECT generation, next_seq FROM stream WHERE name=?", (ack.stream,)).fetchone()
         if found is None:
-            return False
+            return None
         generation, next_seq = found
         spans = [(1, ack.upto), *ack.have] if ack.upto else ack.have
         if any(not 1 <= first <= last < next_seq for first, last in spans):
-            return False  # it speaks of samples that never were
-        acked = 0
-        with transaction(self._db):
-            for first, last in spans:
-                acked += self._forget(position(generation, first), position(generation, last))
-            self._db.execute("UPDATE books SET acked=acked+?", (acked,))
-            self._forget_streams()
-        self._spooled -= acked
-        return True
+            return None  # it speaks of samples that never were
+        acked = sum(self._forget(position(generation, first), position(generation, last)) for first, last in spans)
+        self._db.execute("UPDATE books SET acked=acked+?", (acked,))
+        self._forget_streams()
+        return acked
 
     def _forget(self, low: int, high: int) -> int:
         self._db.execute("DELETE FROM tombstone WHERE first >= ? AND last <= ?", (low, high))

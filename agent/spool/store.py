@@ -79,12 +79,13 @@ class SampleStore:
 
     def commit(self, samples: Sequence[Sample], unstored: int, acks: Iterable[DataAck]) -> Committed:
         """Number and store samples; ``unstored`` ones before them are gone already."""
-        self._acknowledge(acks)
+        self._acks.update({ack.stream: ack for ack in acks})
         if self._memory is None or self._back_on_disk():
             try:
                 return self._commit_to_disk(samples, unstored)
             except (sqlite3.Error, OSError) as error:
                 self._fall_back(error)
+        self._acknowledge()
         return self._present.commit(samples, self._clock.wall_us(), unstored)
 
     def batch(self, after: int, before: int, acks: Iterable[DataAck]) -> Batch | None:
@@ -157,7 +158,8 @@ class SampleStore:
         if due:
             disk.set_sync("FULL")
             self._synced = now
-        committed = disk.commit(samples, self._clock.wall_us(), unstored)
+        committed = disk.commit(samples, self._clock.wall_us(), unstored, self._acks.values())
+        self._acks.clear()
         if due:
             disk.set_sync(PRAGMA[self._sync])
         self._account.write(disk.account())
@@ -191,9 +193,8 @@ class SampleStore:
         self._faults.clear()
         return True
 
-    def _acknowledge(self, acks: Iterable[DataAck]) -> None:
-        for ack in acks:
-            self._acks[ack.stream] = ack
+    def _acknowledge(self, acks: Iterable[DataAck] = ()) -> None:
+        self._acks.update({ack.stream: ack for ack in acks})
         for stream, ack in list(self._acks.items()):
             try:
                 for database in self._databases:

@@ -7,6 +7,7 @@ values go out: production +, consumption −, battery discharge +, charge −, g
 """
 
 import enum
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -104,8 +105,8 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
             return energy_wh(max(0.0, power_w), result.dt_s)
 
         return cls(
-            produced=sum(wh(p) for p in result.p_actors_w),
-            consumed=sum(wh(-p) for p in result.p_actors_w),
+            produced=math.fsum(wh(p) for p in result.p_actors_w),  # sum() rounds as the Python version likes
+            consumed=math.fsum(wh(-p) for p in result.p_actors_w),
             imported=wh(-result.p_grid_w),
             exported=wh(result.p_grid_w),
             charged=wh(-result.p_battery_w),

@@ -188,6 +188,7 @@ class Demonstration:
     async def _follow(self, rig: Rig, coordinator: Part, world: World) -> None:
         """Show what happens until the coordinator decides no more."""
         first = time.monotonic()
+        running = False
         ended = asyncio.ensure_future(rig.first_end())
         try:
             while not self.scene.done and coordinator.running:
@@ -197,6 +198,9 @@ class Demonstration:
                 if not self.scene.microgrids and time.monotonic() - first > FIRST_STEP_S:
                     raise RigError(f"no step within {FIRST_STEP_S:g} s:\n{coordinator.tail()}")
                 self._show_events()
+                if self.scene.microgrids and not running:
+                    running = True
+                    self._view.phase("running")
                 self._view.refresh(self.scene, self._left_s(world))
                 await asyncio.sleep(REFRESH_S)
         finally:

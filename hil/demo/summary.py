@@ -1,6 +1,9 @@
 """What the demonstration shows at its end: the run in numbers and small charts, and what to try next."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,16 +22,30 @@ def print_summary(console: Console, summary: Mapping[str, object], scene: Scene)
         _print_charts(console, first.points)
     console.print(_table(summary))
     _print_events(console, summary)
-    run_dir = summary["run_dir"]
-    for line in (
-        f"\nEverything is kept in {run_dir}",
-        "Try next:",
-        f"  wattloop-coordinator replay '{run_dir}/run'        computes every step again and compares, byte for byte",
-        f"  sqlite3 '{run_dir}/run/ledger.db' .tables          every sample, step, command and event",
-        "  wattloop-hil demo --duration 30 --speed 60         a short run, a simulated minute per second",
-        "  wattloop-agent check --config FILE                 what this machine can measure",
-    ):
+    for line in _next_steps(str(summary["run_dir"])):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _next_steps(run_dir: str) -> list[str]:
+    """Where everything is, and commands that run as they stand."""
+    programs = _near(Path(sys.executable).parent)
+    run = shlex.quote(str(_near(Path(run_dir) / "run")))
+    return [
+        f"\nEverything is kept in {_near(Path(run_dir))}: run, logs, configurations, the emulated meters' journal.",
+        "\nTry next:",
+        "  # compute every step again from the stored samples, and compare byte for byte",
+        f"  {programs}/wattloop-coordinator replay {run}",
+        "  # a simulated minute every two seconds",
+        f"  {programs}/wattloop-hil demo --speed 30 --duration 60",
+        "  # what a wrong scenario looks like: change a key in a copy of scenarios/paper-day.yaml",
+        f"  {programs}/wattloop-coordinator check scenarios/paper-day.yaml",
+        f"  sqlite3 {run}/ledger.db .schema",
+    ]
+
+
+def _near(path: Path) -> Path:
+    """The path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _print_charts(console: Console, points: Sequence[Point]) -> None:

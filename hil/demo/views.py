@@ -70,9 +70,9 @@ class LiveView:
         self._title = title
         self._phase = ""
         self._events: list[str] = []
-        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
         self._scene: Scene | None = None
         self._left_s: float | None = None
+        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
         self._live.start()
 
     def phase(self, text: str) -> None:
@@ -98,7 +98,7 @@ class LiveView:
                 self._progress(self._scene),
                 *(_panel(name, grid) for name, grid in self._scene.microgrids.items()),
             ]
-            parts.append(_nodes(self._scene))
+            parts += [_nodes(self._scene), Text(LEGEND, style="dim")]
         if self._events:
             parts.append(Panel(Text("\n".join(self._events)), title="events", title_align="left"))
         return Group(*parts)
@@ -115,6 +115,12 @@ class LiveView:
             Text(f"step {newest.step + 1} of {newest.steps_total}, {left}"),
         )
         return row
+
+
+LEGEND = (
+    "An emulated node's power goes through its PDU's Modbus registers, an agent's meter and MQTT into each step;\n"
+    "limits come back the same way. W: production and discharge +, consumption and charge −, import from the grid −."
+)
 
 
 def _clock(state: MicrogridState) -> str:

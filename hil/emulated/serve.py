@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import defaultdict
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Emulation:
             for pdu in config.pdus
         }
         self.control = ControlServer(config.control.host, config.control.port, self.world, self.pdus)
-        self._ports = {pdu.name: port for port, pdus in self._shared_ports() for pdu in pdus}
+        self._ports = self._make_ports()
         self._running = AsyncExitStack()
 
     async def start(self) -> Ready:
@@ -67,16 +68,14 @@ class Emulation:
     def _place(self, pdu: PduConfig) -> Place:
         return Place(host=pdu.host, port=self._ports[pdu.name].port, unit=pdu.unit)
 
-    def _shared_ports(self) -> list[tuple[ModbusTcpPort, list[PduConfig]]]:
-        shared: dict[tuple[str, int | str], list[PduConfig]] = {}
+    def _make_ports(self) -> dict[str, ModbusTcpPort]:
+        """Each PDU's port by its name: PDUs with the same place share one, and each free port is another."""
+        sharing: defaultdict[tuple[str, int | str], list[PduConfig]] = defaultdict(list)
         for pdu in self._config.pdus:
-            shared.setdefault((pdu.host, pdu.port or pdu.name), []).append(pdu)  # each free port is another
-        return [
-            (
-                ModbusTcpPort(
-                    pdus[0].host, pdus[0].port, {pdu.unit: self.pdus[pdu.name] for pdu in pdus}, self.world.advance
-                ),
-                pdus,
-            )
-            for pdus in shared.values()
-        ]
+            sharing[pdu.host, pdu.port or pdu.name].append(pdu)
+        ports: dict[str, ModbusTcpPort] = {}
+        for pdus in sharing.values():
+            units = {pdu.unit: self.pdus[pdu.name] for pdu in pdus}
+            port = ModbusTcpPort(pdus[0].host, pdus[0].port, units, self.world.advance)
+            ports.update((pdu.name, port) for pdu in pdus)
+        return ports

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agent.meters.cpu import CpuMeter, CpuMeterConfig
 from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, blocks_of
+from agent.meters.replay import ReplayMeter, ReplayMeterConfig, load_trace
 from hil.clock import ManualClock
 from hil.devices import DeviceUnavailable, Meter, Quality
 from hil.emulated.load import ConstantLoad
@@ -44,7 +47,32 @@ async def modbus(folder: Path) -> AsyncIterator[Subject]:
     await port.stop()
 
 
-METERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {"modbus": modbus}
+@asynccontextmanager
+async def cpu(folder: Path) -> AsyncIterator[Subject]:
+    del folder
+    clock = ManualClock()
+
+    def times() -> SimpleNamespace:
+        on = clock.monotonic()
+        return SimpleNamespace(user=on, nice=0, system=on, irq=0, softirq=0, steal=0, idle=2 * on, iowait=0)
+
+    yield Subject(CpuMeter(CpuMeterConfig(name="host", idle_w=10, max_w=60), clock, times), clock.advance)
+
+
+@asynccontextmanager
+async def replay(folder: Path) -> AsyncIterator[Subject]:
+    clock = ManualClock()
+    path = folder / "trace.csv"
+    path.write_text("t_s,power_w\n0,15\n3,7.5\n6,20\n", encoding="utf-8")
+    trace = load_trace(path, Document(folder / "agent.yaml"))
+    yield Subject(ReplayMeter(ReplayMeterConfig(name="trace", file=str(path)), trace, clock), clock.advance)
+
+
+METERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {
+    "cpu": cpu,
+    "modbus": modbus,
+    "replay": replay,
+}
 
 
 @pytest.fixture(params=sorted(METERS))

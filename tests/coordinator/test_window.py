@@ -24,8 +24,7 @@ def window(clock):
 
 
 def fill(window, clock, *samples, stream=STREAM):
-    for sample in samples:
-        window.add(stream, sample, clock.monotonic())
+    window.add(stream, samples, clock.monotonic())
 
 
 def used(first, last, count, stream=STREAM):
@@ -89,11 +88,11 @@ def test_the_quality_is_the_worst_of_those_used(window, clock, qualities, worst)
 
 
 def test_a_sample_counts_once_and_only_in_order(window, clock):
-    assert window.add(STREAM, record(5, 10.0), clock.monotonic())
-    assert not window.add(STREAM, record(5, 10.0), clock.monotonic())
-    assert not window.add(STREAM, record(4, 99.0), clock.monotonic())
+    assert window.add(STREAM, [record(5, 10.0)], clock.monotonic())
+    assert not window.add(STREAM, [record(5, 10.0)], clock.monotonic())
+    assert not window.add(STREAM, [record(4, 99.0)], clock.monotonic())
     assert window.look().samples == used(5, 5, 1)
-    assert not window.add(STREAM, record(4, 99.0), clock.monotonic())
+    assert not window.add(STREAM, [record(4, 99.0)], clock.monotonic())
     assert window.look().mean_w is None
 
 
@@ -126,27 +125,27 @@ async def test_the_percentile_comes_once_the_newest_is_older_than_a_period(windo
 def test_percentile_is_of_second_means_over_five_minutes():
     recent = RecentPower()
     for second in range(1000, 1000 + RECENT_S + 200):
-        recent.add(1000.0 if second < 1150 else 10.0, second + 0.2)
-        recent.add(1000.0 if second < 1150 else 20.0, second + 0.7)
+        recent.add(1000.0 if second < 1150 else 10.0, 1, second + 0.2)
+        recent.add(1000.0 if second < 1150 else 20.0, 1, second + 0.7)
     assert recent.percentile_w(1000.0 + RECENT_S + 199.9) == 15.0
 
 
 def test_a_silence_empties_the_percentile():
     recent = RecentPower()
-    recent.add(100.0, 1000.0)
-    recent.add(50.0, 1100.0)
+    recent.add(100.0, 1, 1000.0)
+    recent.add(50.0, 1, 1100.0)
     assert recent.percentile_w(1100.5) == 100.0
     assert recent.percentile_w(1299.0) == 100.0
     assert recent.percentile_w(1300.0) == 50.0
     assert recent.percentile_w(1400.0) is None
-    recent.add(7.0, 99_999.0)
+    recent.add(7.0, 1, 99_999.0)
     assert recent.percentile_w(99_999.0) == 7.0
 
 
 def test_percentile_forgets_across_long_and_short_gaps_alike():
     recent = RecentPower()
     for second in range(1000, 1010):
-        recent.add(500.0, float(second))
-    recent.add(5.0, 1305.0)
+        recent.add(500.0, 1, float(second))
+    recent.add(5.0, 1, 1305.0)
     assert recent.percentile_w(1305.0) == 500.0  # 1006 to 1009 are within five minutes
     assert recent.percentile_w(1309.0) == 5.0

@@ -12,10 +12,12 @@ class Backoff:
     free: int = 0
     failures: int = 0
     not_before: float = 0.0
+    reason: str = ""
 
-    def failed(self, now: float) -> None:
-        """Note a failure at ``now``, in monotonic seconds."""
+    def failed(self, now: float, reason: str) -> None:
+        """Note a failure at ``now``, in monotonic seconds, and why."""
         self.failures += 1
+        self.reason = reason
         doublings = min(self.failures - self.free - 1, 30)
         self.not_before = now + (min(self.first_s * 2.0**doublings, self.longest_s) if doublings >= 0 else 0.0)
 

@@ -51,26 +51,24 @@ class ModbusBus:
         self._one_at_a_time = asyncio.Lock()
         self._link: Link | None = None
         self._connecting = Backoff(CONNECT_FIRST_S, CONNECT_LONGEST_S)
-        self._connect_error = ""
         self._units: defaultdict[int, Backoff] = defaultdict(
             lambda: Backoff(PROBE_FIRST_S, PROBE_LONGEST_S, FREE_SILENCES)
         )
 
     async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
         """The words of a block. Raises BusError, at once while a unit or the endpoint is given time to recover."""
+        health = self._units[unit]
+        self._let_rest(health)
         async with self._one_at_a_time:
-            health = self._units[unit]
-            wait_s = health.wait_s(self._clock.monotonic())
-            if wait_s > 0:
-                raise Silent(f"unit {unit} was silent {health.failures} times, next try in {wait_s:.0f} s")
+            self._let_rest(health)  # it may have failed another reading meanwhile
             link = await self._connected(timeout_s)
             try:
                 words = await link.read(unit, block, timeout_s)
             except Refused:
                 health.worked()
                 raise
-            except Silent:
-                health.failed(self._clock.monotonic())
+            except Silent as error:
+                health.failed(self._clock.monotonic(), str(error))
                 self.close()
                 raise
             except (BusError, asyncio.CancelledError):
@@ -89,17 +87,18 @@ class ModbusBus:
         if self._link is not None and self._link.alive:
             return self._link
         self.close()
-        wait_s = self._connecting.wait_s(self._clock.monotonic())
-        if wait_s > 0:
-            raise BusError(self._connect_error)
+        self._let_rest(self._connecting)
         try:
             self._link = await self._connect(*self.endpoint, timeout_s)
         except BusError as error:
-            self._connect_error = str(error)
-            self._connecting.failed(self._clock.monotonic())
+            self._connecting.failed(self._clock.monotonic(), str(error))
             raise
         self._connecting.worked()
         return self._link
+
+    def _let_rest(self, health: Backoff) -> None:
+        if health.wait_s(self._clock.monotonic()) > 0:
+            raise BusError(health.reason)  # in the same words each time, so that a log can tell it is the same fault
 
 
 class ModbusBuses:

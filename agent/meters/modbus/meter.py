@@ -22,7 +22,7 @@ class ModbusMeter:
         self._blocks = blocks
         self._buses = buses
         self._bus: ModbusBus | None = None
-        self._no_energy: str | None = None
+        self._counter_lost = False
 
     @property
     def name(self) -> str:
@@ -59,13 +59,13 @@ class ModbusMeter:
         try:
             energy_j = register.decode(own)
         except RegisterError as error:
-            if self._no_energy is None:
+            if not self._counter_lost:
                 _log.warning("meter %s: %s; energy is integrated from power meanwhile", self.name, error)
-            self._no_energy = str(error)
+            self._counter_lost = True
             return None
-        if self._no_energy is not None:
+        if self._counter_lost:
             _log.info("meter %s: its energy counter is back", self.name)
-            self._no_energy = None
+            self._counter_lost = False
         return energy_j
 
     async def close(self) -> None:

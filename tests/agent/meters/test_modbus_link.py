@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -198,3 +200,14 @@ async def test_a_port_where_nobody_listens_is_told_in_plain_words():
 async def test_a_name_that_does_not_resolve_is_told_in_plain_words():
     with pytest.raises(BusError, match=r"^no connection to no-such-host\.invalid:502: "):
         await connect_tcp("no-such-host.invalid", 502, 10.0)
+
+
+def test_an_agent_loads_no_server_and_nothing_of_pymodbus_before_it_needs_it():
+    code = """
+import sys
+from agent.meters.modbus import ModbusMeter
+assert not [name for name in sys.modules if name.startswith("pymodbus")]
+import agent.meters.modbus.link
+assert "pymodbus.server" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

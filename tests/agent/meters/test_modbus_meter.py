@@ -134,12 +134,12 @@ async def test_a_silent_unit_is_unavailable_costs_its_neighbour_little_and_comes
     neighbour = bench.meter(name="neighbour", unit=2)
     await neighbour.open()
     bench.pdu.fault = Fault.SILENT
-    for condition in ("no answer from unit 1", "no answer from unit 1", "silent 2 times, next try in 2 s"):
-        with pytest.raises(DeviceUnavailable, match=condition):
+    for _ in range(10):  # of which only the first two cost their timeout
+        with pytest.raises(DeviceUnavailable, match=r"outlet-1: no answer from unit 1 within 0\.2 s"):
             await outlet.read()
         assert (await neighbour.read()).power_w == 4.0
     bench.pdu.fault = None
-    with pytest.raises(DeviceUnavailable, match="next try"):
+    with pytest.raises(DeviceUnavailable, match="no answer"):
         await outlet.read()
     await bench.clock.advance(2.0)
     assert (await outlet.read()).power_w == 15.0

@@ -31,16 +31,20 @@ def test_faults_name_file_line_key_value_and_what_was_expected(tmp_path: Path):
     found = faults(
         tmp_path,
         "function: 5\nword_order: middle\nregisters:\n"
-        "  power_w: {address: -1, type: f33, scale: .nan}\n  volts_v: {address: 3, type: f32}\n",
+        "  power_w: {address: 0, type: f33, scale: .nan}\n  volts_v: {address: 3, type: f32}\n",
     )
     assert found == [
         "6: function: 5: expected one of 3, 4",
         "7: word_order: middle: expected one of big, little",
-        "9: registers.power_w.address: -1: expected int >= 0",
         "9: registers.power_w.type: f33: expected one of u16, i16, u32, i32, u64, i64, f32, f64",
         "9: registers.power_w.scale: nan: expected a finite number",
         "10: registers.volts_v: {'address': 3, 'type': 'f32'}: unknown key, did you mean voltage_v?",
     ]
+
+
+def test_an_address_below_zero_is_a_fault(tmp_path: Path):
+    (fault,) = faults(tmp_path, "registers: {power_w: {address: -1, type: u16}}\n")
+    assert fault.startswith("6: registers.power_w.address: -1: expected")
 
 
 def test_a_profile_without_power_is_none(tmp_path: Path):

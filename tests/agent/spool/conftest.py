@@ -12,7 +12,7 @@ START_US = 1_750_000_000_000_000
 MakeSamples = Callable[..., list[Sample]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def samples() -> MakeSamples:
     """``samples(n)``: n samples of one meter, one a second, each with a power of its own."""
 
