@@ -6,7 +6,9 @@ from typing import Final
 from hil.commandline import Subcommand, dispatch
 
 COMMANDS: Final = {
-    "run": Subcommand("run a scenario in real time on the nodes that are there", "coordinator.commands.run"),
+    "run": Subcommand(
+        "run a scenario in real time on the nodes that are there", "coordinator.commands.run", log_level="info"
+    ),
     "check": Subcommand("check a scenario, its traces and its user code", "coordinator.commands.check"),
     "init": Subcommand("write a scenario for the agents that a broker hears", "coordinator.commands.init"),
     "nodes": Subcommand("list the agents that a broker hears", "coordinator.commands.nodes"),

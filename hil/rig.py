@@ -34,7 +34,12 @@ class Part:
     @property
     def running(self) -> bool:
         """Whether it has not ended."""
-        return self.process.returncode is None
+        return self.status is None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self.process.returncode
 
     def tail(self) -> str:
         """The last lines of its output."""
@@ -59,7 +64,7 @@ class Rig:
         await self.stop()
 
     async def start(self, name: str, argv: Sequence[str | Path], *, stdout: Path | None = None) -> Part:
-        """Start ``argv`` as a part; its output goes to ``logs/<name>.log``, stdout to a file of its own if one is given."""
+        """Start ``argv`` as a part; its output goes to ``logs/<name>.log``, its stdout to ``stdout`` if that is given."""
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
         with contextlib.ExitStack() as files:
@@ -72,12 +77,12 @@ class Rig:
         self._parts.append(part)
         return part
 
-    async def wait_file(self, part: Part, path: Path, timeout_s: float) -> None:
+    async def wait_file(self, part: Part, path: str | os.PathLike[str], timeout_s: float) -> None:
         """Return once ``path`` exists. Raises RigError if the part ends or time runs out first."""
         deadline = time.monotonic() + timeout_s
-        while not path.exists():
+        while not os.access(path, os.F_OK):
             if not part.running:
-                raise RigError(f"{part.name} ended with status {part.process.returncode}:\n{part.tail()}")
+                raise RigError(f"{part.name} ended with status {part.status}:\n{part.tail()}")
             if time.monotonic() > deadline:
                 raise RigError(f"{part.name} was not ready after {timeout_s:g} s:\n{part.tail()}")
             await asyncio.sleep(0.02)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from hil.broker import BrokerUnavailable, EmbeddedBroker
 from hil.clock import SystemClock
+from hil.commandline import BAD_CONFIG, INTERRUPTED, Failure
 from hil.demo.scene import Scene
 from hil.demo.summary import print_summary
 from hil.demo.views import LiveView, PlainView, View
@@ -27,13 +28,11 @@ from hil.mqtt import BrokerConfig, MqttBus
 from hil.places import data_path
 from hil.rig import Part, Rig, RigError, script
 from hil.wire import Topics
-from hil.yamlfile import ConfigError
 
 READY_S: Final = 20.0
 FIRST_STEP_S: Final = 30.0
 REFRESH_S: Final = 0.2
 DRAIN_S: Final = 10.0
-INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,10 @@ class Options:
     run_dir: Path | None
     mqtt: str | None
     json: bool
+
+
+class ScenarioRefused(Exception):
+    """The coordinator finds faults in the scenario; the text has them, a line each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,11 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         return asyncio.run(_supervise(options))
-    except (RigError, BrokerUnavailable, ConfigError) as error:
-        sys.stderr.write(f"wattloop-hil demo: {error}\n")
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except ScenarioRefused as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_CONFIG
+    except (RigError, BrokerUnavailable) as error:
+        raise Failure(str(error)) from error
 
 
 async def _supervise(options: Options) -> int:
@@ -129,6 +132,7 @@ class Demonstration:
 
     async def play(self, rig: Rig) -> dict[str, Any]:
         """Start everything, follow it to the end, and give the summary of the first microgrid."""
+        await self._check(rig)
         async with contextlib.AsyncExitStack() as stack:
             url = await self._broker(stack)
             world = lay_out(self._options.scenario, self._run_dir, url)
@@ -142,12 +146,20 @@ class Demonstration:
             stack.callback(listening.cancel)
             agents, coordinator = await self._start(rig, world, url)
             await self._follow(rig, coordinator, world)
+            if not self.scene.done:
+                raise RigError(f"the coordinator ended with status {coordinator.status}:\n{coordinator.tail()}")
             self._view.phase("the day is over; agents hand in their last samples …")
             await asyncio.gather(*(rig.end(agent, DRAIN_S) for agent in agents))
-            status = await self._ended(coordinator)
-            if status != 0:
-                raise RigError(f"the coordinator ended with status {status}:\n{coordinator.tail()}")
+            if await self._ended(coordinator) != 0:
+                raise RigError(f"the coordinator ended with status {coordinator.status}:\n{coordinator.tail()}")
             return self._summary()
+
+    async def _check(self, rig: Rig) -> None:
+        """Have the scenario checked before anything is started for it."""
+        argv: list[str | Path] = [script("wattloop-coordinator"), "check", self._options.scenario]
+        check = await rig.start("check", argv, stdout=self._run_dir / "logs" / "check.out")
+        if await check.process.wait() != 0:
+            raise ScenarioRefused(check.log.read_text(encoding="utf-8").rstrip())
 
     async def _broker(self, stack: contextlib.AsyncExitStack) -> str:
         if self._options.mqtt is not None:
@@ -194,7 +206,7 @@ class Demonstration:
             while not self.scene.done and coordinator.running:
                 if ended.done() and ended.result() is not coordinator:
                     part = ended.result()
-                    raise RigError(f"{part.name} ended with status {part.process.returncode}:\n{part.tail()}")
+                    raise RigError(f"{part.name} ended with status {part.status}:\n{part.tail()}")
                 if not self.scene.microgrids and time.monotonic() - first > FIRST_STEP_S:
                     raise RigError(f"no step within {FIRST_STEP_S:g} s:\n{coordinator.tail()}")
                 self._show_events()
