@@ -1,8 +1,9 @@
 """The ledger: everything a run measured, decided and did, on disk in one file that any SQLite tool opens.
 
 Facts are handed over on the event loop and put on disk in groups by one writer thread. Samples and other facts wait up
-to 50 ms for company; a step goes at once and takes with it all that was handed over before. A group is one fsynced
-transaction: all of it is on disk, or nothing. Only then do the awaitables resolve and ``on_commit`` listeners hear.
+to 50 ms for company. A step goes at once, and takes with it all that was handed over before; so does a crowd of
+samples. A group is one fsynced transaction: all of it is on disk, or nothing. Only then do the awaitables resolve and
+``on_commit`` listeners hear.
 
 A full or failing disk stops nothing. The group is tried again until it is in, listeners of ``on_fault`` hear once that
 it fails and once that it works again; meanwhile facts are kept in memory up to a limit and refused beyond it. Samples
@@ -28,6 +29,7 @@ from hil.wire import NodeState
 log = logging.getLogger(__name__)
 
 GROUP_S: Final = 0.05
+GROUP_SAMPLES: Final = 5_000
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
 CLOSE_TRIES: Final = 3
@@ -164,7 +166,7 @@ class Ledger:
     def record_samples(
         self, samples: Iterable[SampleBatch], tombstones: Iterable[Tombstone], books: Iterable[StreamBooks]
     ) -> None:
-        """Take new samples, what agents declared lost, and the books of their streams with both. Raises LedgerFull."""
+        """Take new samples, what agents declared lost, and the books of their streams with both. Raises LedgerError."""
         if self.full or self._dead is not None:
             self.counters.refused += 1
             raise self._refusal()
@@ -176,9 +178,11 @@ class Ledger:
         batch.tombstones.extend(tombstones)
         batch.books.update((book.key, book) for book in books)
         self._taken.set()
+        if batch.sample_count >= GROUP_SAMPLES:
+            self._hurry()
 
     def commit_step(self, commit: StepCommit) -> asyncio.Future[None]:
-        """Put a step on disk at once; done when it is there. Raises LedgerFull."""
+        """Put a step on disk at once; done when it is there. Raises LedgerError."""
         if not self._has_room(_facts_of_step(commit)):
             raise self._refusal()
         self._open.steps.append((commit, self._open.sample_count))
@@ -186,7 +190,7 @@ class Ledger:
         return self._promise()
 
     def record_command(self, row: CommandRow) -> asyncio.Future[None]:
-        """Put a command on disk at once, before it is sent; done when it is there. Raises LedgerFull."""
+        """Put a command on disk at once, before it is sent; done when it is there. Raises LedgerError."""
         if not self._has_room():
             raise self._refusal()
         self._open.commands.append(row)

@@ -17,6 +17,7 @@ from coordinator.records import (
     InputRow,
     SampleRange,
     SampleRow,
+    SignalRow,
     StepRow,
     StepTime,
 )
@@ -144,6 +145,10 @@ class LedgerReader:
             (sample_id,) = self._query("SELECT sample_id FROM step_time WHERE k = ?", step.result.k).fetchone()
             samples.advance(sample_id)
             yield step, tuple(samples.take(taken.samples) for taken in step.inputs)
+
+    def signals(self, k: int) -> list[SignalRow]:
+        """What other systems' signals were in a step."""
+        return [SignalRow(*row) for row in self._query("SELECT name, value FROM signal WHERE k = ? ORDER BY name", k)]
 
     def step_times(self) -> Iterator[StepTime]:
         """When each step really ran."""

@@ -78,6 +78,8 @@ CREATE TABLE step_input (
 CREATE TABLE step_time (
   k INTEGER PRIMARY KEY, real_t_us INTEGER NOT NULL, lateness_s REAL, compute_s REAL,
   sample_id INTEGER NOT NULL);
+-- What other systems' signals were in each step; a null value was unknown.
+CREATE TABLE signal (k INTEGER NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (k, name)) WITHOUT ROWID;
 CREATE TABLE snapshot (only INTEGER PRIMARY KEY CHECK (only = 1), k INTEGER NOT NULL, state BLOB NOT NULL);
 
 CREATE TABLE event (

@@ -17,7 +17,7 @@ from coordinator.inputs import NodeInput
 from coordinator.ledger import Ledger
 from coordinator.ledgerschema import LedgerError
 from coordinator.publication import microgrid_state
-from coordinator.records import CommandRow, EventRow, InputRow, InputSource, StepCommit, StepKind, StepTime
+from coordinator.records import CommandRow, EventRow, InputRow, InputSource, SignalRow, StepCommit, StepKind, StepTime
 from coordinator.scenario import Scenario
 from coordinator.stepper import ActorKey, Ask, Happening, Outcome, Stepper, StepperSnapshot
 from coordinator.timeline import Due, Pacer, Timeline
@@ -195,14 +195,15 @@ class LiveLoop:
         decide: bool,
     ) -> None:
         began = self._clock.monotonic()
-        outcome = self._stepper.step(k, kind, dt_s, inputs, decide=decide)
+        signals = tuple(SignalRow(name, signal.newest) for name, signal in self._scenario.externals.items())
+        outcome = self._stepper.step(k, kind, dt_s, inputs, signals, decide=decide)
         changed = self._ask(outcome.asks)
         t_us = self._timeline.simulated_us(k + 1)
         commands = self._fleet.decide(k, t_us) if decide else []
         events = self._events(k, t_us, [*outcome.happenings, *changed])
         time = StepTime(k, self._clock.wall_us(), lateness_s, self._clock.monotonic() - began)
         after = k + 1 if kind is not StepKind.GAP else k + round(dt_s / self._timeline.interval_s)
-        commit = StepCommit(k, tuple(outcome.rows), time, tuple(commands), events, self._snapshot(after))
+        commit = StepCommit(k, tuple(outcome.rows), time, tuple(commands), events, self._snapshot(after), signals)
         self._record(commit, commands)
         self._show(outcome)
         for listener in self._on_step:

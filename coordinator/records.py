@@ -94,6 +94,14 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalRow:
+    """What a signal of another system was in a step, in the project's own unit; None: unknown."""
+
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepTime:
     """When a step really ran; kept apart from the step table, which must replay byte for byte."""
 
@@ -156,3 +164,4 @@ class StepCommit:
     commands: tuple[CommandRow, ...]
     events: tuple[EventRow, ...]
     snapshot: bytes
+    signals: tuple[SignalRow, ...] = ()

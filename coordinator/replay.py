@@ -13,7 +13,7 @@ import msgspec
 from coordinator.ledgerreader import LedgerReader
 from coordinator.ledgerschema import LedgerError
 from coordinator.loop import RunSnapshot
-from coordinator.records import InputRow, InputSource, SampleRow, StepKind, StepRow
+from coordinator.records import InputRow, InputSource, SampleRow, SignalRow, StepKind, StepRow
 from coordinator.scenario import Scenario
 from coordinator.stepper import ActorKey, Stepper
 from coordinator.steptable import table_bytes
@@ -49,10 +49,11 @@ def replay(reader: LedgerReader, scenario: Scenario, timeline: Timeline) -> Iter
     stepper = Stepper(scenario, timeline)
     recorded = [reader.steps_with_samples(part.name) for part in scenario.microgrids]
     for rows in zip(*recorded, strict=True):
-        yield Comparison(tuple(row for row, _ in rows), _again(stepper, rows))
+        signals = reader.signals(rows[0][0].result.k)
+        yield Comparison(tuple(row for row, _ in rows), _again(stepper, rows, signals))
 
 
-def _again(stepper: Stepper, rows: Sequence[Recorded]) -> tuple[StepRow, ...]:
+def _again(stepper: Stepper, rows: Sequence[Recorded], signals: Sequence[SignalRow]) -> tuple[StepRow, ...]:
     first = rows[0][0]
     inputs: dict[ActorKey, InputRow] = {
         (row.microgrid, given.actor): _input(given, samples)
@@ -60,7 +61,8 @@ def _again(stepper: Stepper, rows: Sequence[Recorded]) -> tuple[StepRow, ...]:
         for given, samples in zip(row.inputs, of_inputs, strict=True)
         if given.source is not InputSource.MODEL
     }
-    outcome = stepper.step(first.result.k, first.kind, first.result.dt_s, inputs, decide=first.kind is StepKind.NORMAL)
+    decide = first.kind is StepKind.NORMAL
+    outcome = stepper.step(first.result.k, first.kind, first.result.dt_s, inputs, signals, decide=decide)
     return tuple(outcome.rows)
 
 

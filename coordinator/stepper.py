@@ -25,7 +25,7 @@ from coordinator.controllers.decision import ActionError, observe, settings_afte
 from coordinator.microgrid.actors import ModelActor, NodeActor
 from coordinator.microgrid.engine import MicrogridSnapshot
 from coordinator.microgrid.step import ActorInput, Settings, StepInput, StepResult
-from coordinator.records import InputRow, InputSource, StepKind, StepRow
+from coordinator.records import InputRow, InputSource, SignalRow, StepKind, StepRow
 from coordinator.scenario import Composition, Scenario
 from coordinator.timeline import Timeline
 from hil.units import MICROSECONDS_PER_SECOND
@@ -98,14 +98,17 @@ class Stepper:
         kind: StepKind,
         dt_s: float,
         measured: Mapping[ActorKey, InputRow],
+        signals: Iterable[SignalRow] = (),
         *,
         decide: bool,
     ) -> Outcome:
         """Step every microgrid over ``dt_s`` simulated seconds from step ``k``'s start.
 
-        ``measured`` has the input of each node actor. With ``decide`` the controllers run after it; what they change
-        holds from the next step on.
+        ``measured`` has the input of each node actor, ``signals`` what other systems sent. With ``decide`` the
+        controllers run after it; what they change holds from the next step on.
         """
+        for signal in signals:
+            self._scenario.externals[signal.name].take_up(signal.value)
         outcome = Outcome()
         for part in self._scenario.microgrids:
             result, inputs, row = self._balance(part, k, kind, dt_s, measured)

@@ -11,7 +11,9 @@ import msgspec
 from coordinator.ledgerreader import CommandTrail, LedgerReader
 from coordinator.microgrid.step import Energy
 from coordinator.records import EventRow, InputSource, StepRow
+from coordinator.replay import timeline_of
 from hil.clock import utc
+from hil.units import MICROSECONDS_PER_SECOND
 from hil.wire import AckState, Effect
 
 
@@ -83,7 +85,7 @@ class MicrogridSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. ``wall_s`` is real time from the first step's start to the last step."""
+    """A whole run. ``wall_s`` is real time from the start of the first step's interval to the last step."""
 
     run_dir: str
     steps: int
@@ -103,7 +105,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarise(run_dir: Path, zone: ZoneInfo) -> RunSummary:
-    """The run in this folder, also while it goes on. Raises LedgerError."""
+    """The run in this folder, also while it goes on. Raises LedgerError, also for a run without a step."""
     with LedgerReader(run_dir) as reader:
         times = list(reader.step_times())
         trails = list(reader.commands())
@@ -115,12 +117,12 @@ def summarise(run_dir: Path, zone: ZoneInfo) -> RunSummary:
             simulated_s = sum(row.result.dt_s for row in rows)
             steps = len(rows)
             parts.append(_microgrid(reader, name, rows, trails, zone))
-        wall_s = (times[-1].real_t_us - times[0].real_t_us) / 1e6 if times else 0.0
+        began_us = timeline_of(reader, run_dir).real_start_us
         return RunSummary(
             run_dir=str(run_dir),
             steps=steps,
             simulated_s=simulated_s,
-            wall_s=wall_s,
+            wall_s=(times[-1].real_t_us - began_us) / MICROSECONDS_PER_SECOND,
             step_lateness_ms=_percentiles([time.lateness_s * 1000.0 for time in times], most=True),
             microgrids=parts,
         )

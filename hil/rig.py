@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hil.tether import tethered
+
 TERM_S: Final = 2.0
 TAIL_LINES: Final = 8
 
@@ -64,14 +66,18 @@ class Rig:
         await self.stop()
 
     async def start(self, name: str, argv: Sequence[str | Path], *, stdout: Path | None = None) -> Part:
-        """Start ``argv`` as a part; its output goes to ``logs/<name>.log``, its stdout to ``stdout`` if that is given."""
+        """Start ``argv`` as a part; output goes to ``logs/<name>.log``, stdout to ``stdout`` if that is given."""
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
         with contextlib.ExitStack() as files:
             err = files.enter_context(log.open("ab"))
             out = files.enter_context(stdout.open("wb")) if stdout else err
             process = await asyncio.create_subprocess_exec(
-                *tethered(argv), stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                *tethered([str(word) for word in argv]),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
         part = Part(name, process, log)
         self._parts.append(part)
@@ -122,11 +128,6 @@ def script(name: str) -> Path:
     if not path.exists():
         raise RigError(f"{path} is missing: install the whole of wattloop into this environment")
     return path
-
-
-def tethered(argv: Sequence[str | Path]) -> list[str]:
-    """``argv`` wrapped so that the process dies with this one."""
-    return [sys.executable, "-P", "-m", "hil.tether", str(os.getpid()), *map(str, argv)]
 
 
 def _signal(part: Part, number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ from hil.clock import SystemClock
 from hil.commandline import Failure
 
 TIMEOUT_S = 5.0
+PIPE_WIDTH = 240
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not agents:
         print(f"no agent of site {arguments.site} at {broker.url}")
         return 0
-    Console().print(_table(agents))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width to fit into
+        console.width = PIPE_WIDTH
+    console.print(_table(agents))
     return 0
 
 

@@ -88,7 +88,7 @@ async def _until_signal(
 def _tell(scenario: Scenario, event: EventRow) -> None:
     at = utc(event.t_us).astimezone(scenario.zone)
     where = f" {event.microgrid}" if event.microgrid else ""
-    print(f"{at:%a %H:%M}{where}  {event.kind}: {event.detail}", flush=True)
+    print(f"{at:%a %H:%M:%S}{where}  {event.kind}: {event.detail}", flush=True)
 
 
 def _new_run_dir(name: str) -> Path:

@@ -97,7 +97,8 @@ class SignalMessage(Message, frozen=True, kw_only=True):
 class External:
     """A value that another system sends; unknown before the first message and once it is too old.
 
-    Age is real time since the arrival by our own monotonic clock, whatever the speed of the run.
+    Age is real time since the arrival by our own monotonic clock, whatever the speed of the run. A step sees the value
+    that was taken up for it (``take_up``), from its start to its end; a replay takes up what was recorded.
     """
 
     def __init__(self, unit: Unit, max_age_s: float, monotonic: Callable[[], float]) -> None:
@@ -106,6 +107,7 @@ class External:
         self._monotonic = monotonic
         self._value: float | None = None
         self._arrived: float | None = None
+        self._taken_up: float | None = None
 
     def receive(self, payload: bytes, arrived: float) -> None:
         """Take a message that arrived at ``arrived`` (monotonic s). Raises WireError, and keeps what it has."""
@@ -120,16 +122,25 @@ class External:
         """Seconds since the newest message; None before the first."""
         return None if self._arrived is None else self._monotonic() - self._arrived
 
-    def at(self, t_us: int) -> float | None:
-        """The newest value, while it is young enough; it knows the present only."""
-        del t_us
+    @property
+    def newest(self) -> float | None:
+        """The newest value, while it is young enough."""
         age_s = self.age_s
         return self._value if age_s is not None and age_s <= self._max_age_s else None
 
+    def take_up(self, value: float | None) -> None:
+        """Let ``value`` hold for the step to come."""
+        self._taken_up = value
+
+    def at(self, t_us: int) -> float | None:
+        """The value of the present step; it knows no other time."""
+        del t_us
+        return self._taken_up
+
     def mean(self, start_us: int, end_us: int) -> float | None:
-        """The newest value, while it is young enough."""
-        del end_us
-        return self.at(start_us)
+        """The value of the present step."""
+        del start_us, end_us
+        return self._taken_up
 
     def forecast(self, t_us: int) -> None:
         """None: only values arrive."""

@@ -240,6 +240,7 @@ BAD = [
     (data(r=[[1, 0, "outlet-1", float("nan"), None, 0, "good"]]), "malformed"),
     (data(r=[[1, 0, "outlet-1", 1e13, None, 0, "good"]]), "malformed"),
     (data(r=[[1, 0, "Outlet 1", 15.0, None, 0, "good"]]), "malformed"),
+    (data(r=[[1, 0, "outlet-1\n", 15.0, None, 0, "good"]]), "malformed"),
     (data(r=[[1, 0, "outlet-1", 15.0, None, 0, "splendid"]]), "malformed"),
     (data(r=[[seq, 0, "outlet-1", 15.0, None, 0, "good"] for seq in range(1, 102)]), "malformed"),
     (data(lost=[[5, 4, "backwards"]]), "malformed"),

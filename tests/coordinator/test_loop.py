@@ -31,8 +31,11 @@ start: 2026-04-15T00:00:00Z
 duration_s: {duration_s}
 interval_s: 60
 speed: 60
+signals:
+  carbon: {{kind: external, unit: g/kWh, max_age_s: 3.5}}
 microgrids:
   - name: lab
+    carbon: carbon
     actors:
       - {{kind: node, node: jetson-1, nameplate_w: 20}}
       - {{kind: constant, name: sun, role: producer, power_w: 10}}
@@ -301,6 +304,19 @@ async def replayed(bench: Bench) -> list[bool]:
 
 async def test_a_replay_gives_the_same_bytes(bench: Bench) -> None:
     await (await bench.steps(10))
+    assert await replayed(bench) == [True] * 10
+
+
+async def test_a_replay_sees_the_signals_of_other_systems_as_they_were(bench: Bench) -> None:
+    carbon = bench.scenario.externals["carbon"]
+    task = await bench.steps(2)
+    carbon.receive(b'{"value": 412.5}', bench.clock.monotonic())
+    for _ in range(8):
+        await bench.clock.advance(1.0)
+    await task
+    with await committed(bench) as reader:
+        seen = [row.carbon_g_per_kwh for row in reader.steps("lab")]
+    assert seen == [None] * 2 + [412.5] * 3 + [None] * 5
     assert await replayed(bench) == [True] * 10
 
 

@@ -126,6 +126,7 @@ def test_signals_from_outside_are_fed_by_name(folder: Path) -> None:
     scenario = load(folder, clock)
     (price,) = scenario.externals.values()
     price.receive(json.dumps({"value": 80}).encode(), clock.monotonic())
+    price.take_up(price.newest)
     assert scenario.microgrids[0].price_per_mwh(START_US, START_US + 1) == 80.0
 
 

@@ -19,13 +19,25 @@ def external(clock: ManualClock, unit: str = "g/kWh") -> External:
 async def test_an_external_value_is_unknown_until_it_comes_and_once_it_is_old() -> None:
     clock = ManualClock()
     carbon = external(clock, "lb/MWh")
-    assert (carbon.at(0), carbon.age_s) == (None, None)
+    assert (carbon.newest, carbon.age_s) == (None, None)
     carbon.receive(b'{"value": 1000}', clock.monotonic())
-    assert carbon.at(0) == pytest.approx(453.59237)
+    assert carbon.newest == pytest.approx(453.59237)
     await clock.advance(60.0)
-    assert carbon.mean(0, 1) == pytest.approx(453.59237)
+    assert carbon.newest == pytest.approx(453.59237)
     await clock.advance(0.1)
-    assert (carbon.at(0), carbon.age_s) == (None, pytest.approx(60.1))
+    assert (carbon.newest, carbon.age_s) == (None, pytest.approx(60.1))
+
+
+def test_a_step_sees_the_value_taken_up_for_it_and_no_other() -> None:
+    clock = ManualClock()
+    carbon = external(clock)
+    assert carbon.at(0) is None
+    carbon.receive(b'{"value": 1}', clock.monotonic())
+    carbon.take_up(carbon.newest)
+    carbon.receive(b'{"value": 2}', clock.monotonic())
+    assert (carbon.at(0), carbon.mean(0, 60)) == (1.0, 1.0)
+    carbon.take_up(None)
+    assert (carbon.at(0), carbon.newest) == (None, 2.0)
 
 
 def test_an_external_value_may_be_declared_unknown() -> None:
@@ -33,7 +45,7 @@ def test_an_external_value_may_be_declared_unknown() -> None:
     carbon = external(clock)
     carbon.receive(b'{"value": 1}', clock.monotonic())
     carbon.receive(b'{"value": null}', clock.monotonic())
-    assert carbon.at(0) is None
+    assert carbon.newest is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +57,7 @@ def test_a_bad_message_changes_nothing(payload: bytes) -> None:
     carbon.receive(json.dumps({"value": 412.5, "source": "lab"}).encode(), clock.monotonic())
     with pytest.raises(WireError):
         carbon.receive(payload, clock.monotonic())
-    assert carbon.at(0) == 412.5
+    assert carbon.newest == 412.5
 
 
 def test_all_signals_at_one_instant() -> None:
