@@ -49,7 +49,7 @@ NODES = [f"node-{number}" for number in range(20)]
 STREAM = "0123456789abcdef"
 WARM_UP_S = 1.0
 COMMIT_S = 0.05
-UNDERWAY = {1: 150, 100: 10}
+UNDERWAY = {1: 150, 100: 30}
 """Messages an agent sends beyond the last acknowledged one."""
 
 
@@ -180,7 +180,8 @@ class Bare:
         self._connection.execute(
             "CREATE TABLE sample (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, seq INTEGER NOT NULL, "
             "meter INTEGER NOT NULL, t_us INTEGER NOT NULL, power_w REAL, energy_j REAL, "
-            "energy_epoch INTEGER NOT NULL, quality INTEGER NOT NULL, hist INTEGER NOT NULL, arrived_us INTEGER NOT NULL)"
+            "energy_epoch INTEGER NOT NULL, quality INTEGER NOT NULL, hist INTEGER NOT NULL, "
+            "arrived_us INTEGER NOT NULL)"
         )
 
     def on_message(self, client: Client, _userdata: object, message: MQTTMessage) -> None:

@@ -21,7 +21,7 @@ from hil.yamlfile import Section
 Positive = Annotated[float, msgspec.Meta(gt=0.0, le=1e12)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=4e9)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-MeterPath = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9-]{0,62}$")]
+MeterPath = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9-]{0,62}\Z")]
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -343,7 +343,8 @@ def _passing(error: sqlite3.OperationalError) -> bool:
 
 
 def _facts_of_step(commit: StepCommit) -> int:
-    return 1 + sum(1 + len(row.inputs) for row in commit.rows) + len(commit.commands) + len(commit.events)
+    facts = len(commit.commands) + len(commit.events) + len(commit.signals)
+    return 1 + facts + sum(1 + len(row.inputs) for row in commit.rows)
 
 
 def _facts_of(batch: Batch) -> int:

@@ -23,7 +23,7 @@ MAX_DATA_BYTES: Final = 60_000
 TTL_MIN_S: Final = 5.0
 TTL_MAX_S: Final = 3600.0
 
-NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"  # \Z: for $ a line break may follow
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # what every JSON reader keeps exact
@@ -70,7 +70,7 @@ class Lost(msgspec.Struct, frozen=True, array_like=True):
 class Data(Message, frozen=True, kw_only=True):
     """A batch of samples of one stream; ``hist`` marks backlog sent after a silence."""
 
-    stream: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8,32}$")]
+    stream: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8,32}\Z")]
     r: Annotated[list[Record], msgspec.Meta(max_length=MAX_RECORDS)]
     lost: Annotated[list[Lost], msgspec.Meta(max_length=MAX_RECORDS)] = []
     hist: bool = False
@@ -201,7 +201,7 @@ class Command(Message, frozen=True, kw_only=True):
     """An order with a lease. ``id`` makes it idempotent, ``epoch`` and ``seq`` put it in order."""
 
     v: int = PROTOCOL
-    id: Annotated[str, msgspec.Meta(min_length=8, max_length=64, pattern=r"^[0-9a-zA-Z-]+$")]
+    id: Annotated[str, msgspec.Meta(min_length=8, max_length=64, pattern=r"^[0-9a-zA-Z-]+\Z")]
     issuer: Name
     epoch: Seq
     seq: Seq

@@ -1,6 +1,7 @@
 """``wattloop-coordinator replay RUN``: compute a recorded run again and compare the step tables, byte for byte."""
 
 import argparse
+import sqlite3
 from itertools import zip_longest
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
                 steps += 1
     except LedgerError as error:
         raise Failure(str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise Failure(f"{arguments.run_dir}: a damaged ledger: {error}") from error
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}; name the scenario with --scenario") from error
     print(f"{steps} steps computed again: identical, byte for byte")

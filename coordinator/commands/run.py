@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import sqlite3
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         summary = summarise(run_dir, scenario.zone)
     except (RunError, SiteError, LedgerError) as error:
         raise Failure(str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise Failure(f"{run_dir}: a damaged ledger: {error}") from error
     _print(summary, as_json=arguments.json)
     return 0
 

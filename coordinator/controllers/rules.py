@@ -37,7 +37,7 @@ from hil.yamlfile import Section
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 PowerW = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
-TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
 
 
 class Band(Section, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from coordinator.records import (
     InputRow,
     InputSource,
     SampleRange,
+    SignalRow,
     StepCommit,
     StepKind,
     StepRow,
@@ -222,6 +224,13 @@ async def test_commands_come_back_with_what_became_of_them(ledger, reader):
         ),
         CommandTrail(renewal, (), ()),
     ]
+
+
+async def test_signals_come_back_by_step(ledger, reader):
+    signals = (SignalRow("carbon", 55.5), SignalRow("price", None))
+    await ledger.commit_step(replace(step(0), signals=signals))
+    await ledger.commit_step(step(1))
+    assert (reader.signals(0), reader.signals(1)) == ([*signals], [])
 
 
 async def test_events_meta_and_node_books_come_back(ledger, reader):
