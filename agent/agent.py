@@ -8,7 +8,7 @@ from typing import Final
 from agent.config import Setup
 from agent.energy import EnergyMeter
 from agent.lastvalue import LastValues
-from agent.leasestore import LeaseStore
+from agent.leasestore import LeaseStore, StoreFailed
 from agent.machine import clock_synchronised
 from agent.mailbox import Mailbox, reading
 from agent.obedience import Obedience
@@ -127,7 +127,10 @@ class Agent:
 
     async def _stop(self) -> None:
         await self._tasks.stop("sampler")
-        await self._obedience.stop()
+        try:
+            await self._obedience.stop()
+        except StoreFailed as error:
+            log.error("%s", error)
         await self._tasks.stop("obedience", "spool")
         await self._spool.flush()
         await self._uplink.drain(DRAIN_S)

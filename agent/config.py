@@ -110,8 +110,12 @@ def load_setup(path: Path, clock: Clock, environment: Mapping[str, str] = os.env
     except ConfigError as error:
         document.faults.extend(error.faults)
     maker = MeterMaker(document, clock)
-    meters = tuple(maker.make(meter, ("meters", index)) for index, meter in enumerate(config.meters))
+    made = [
+        maker.make(meter, ("meters", index), config.interval_of(meter)) for index, meter in enumerate(config.meters)
+    ]
+    maker.check()
     document.check()
+    meters = tuple(meter for meter in made if meter is not None)
     actuators = tuple(make_actuator(actuator) for actuator in config.actuators)
     return Setup(config, broker, _state_dir(document, environment), meters, actuators)
 

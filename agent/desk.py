@@ -157,7 +157,7 @@ class Desk:
         wanted = stack.setting_with(lease)
         try:
             await self._commit(lease)
-            found = await self._grip.hold(wanted)
+            found = await self._hold(wanted, lease)
         except (StoreFailed, DeviceError) as error:
             await self._fail(lease, error)
             await self._follow(stack)
@@ -180,7 +180,7 @@ class Desk:
         ended = stack.place(lease, self._clock.boottime())
         self._verify(wanted)
         try:
-            found = await self._grip.hold(wanted)
+            found = await self._hold(wanted, lease)
         except DeviceError as error:
             await self._conclude(ended, AckState.RELEASED, "restore_pending")
             await self._fail(lease, error)
@@ -191,22 +191,31 @@ class Desk:
         self.publish()
 
     async def _commit(self, lease: Lease) -> None:
-        """Make the command durable, and with the first write the way back; then say that it was received."""
+        """Make the command durable, and with the first write the way back."""
         command = lease.command
-        received = self._answer(lease, clamped=lease.clamped)
         snapshot = None
         if self._grip.undo is None and command.action is not Action.RELEASE:
             snapshot = await self._grip.snapshot()
         await self._office.store.write(
             Change(
-                answers=(Answered(received, refused=False),),
+                answers=(Answered(self._received(lease), refused=False),),
                 fence=(command.issuer, Fence(command.epoch, command.seq)),
                 remember=(self._grip.name, snapshot) if snapshot is not None else None,
             )
         )
         if snapshot is not None:
             self._grip.undo, self._undo_stored = snapshot, True
-        self._office.answers.say(received, saved=True)
+
+    async def _hold(self, wanted: Setting, lease: Lease) -> Setting:
+        """Set the device; ``received`` is said while the device works, so that ``applied`` need not wait for it."""
+        asyncio.get_running_loop().call_soon(self._acknowledge, lease)
+        found = await self._grip.hold(wanted)
+        self._acknowledge(lease)
+        return found
+
+    def _acknowledge(self, lease: Lease) -> None:
+        if self._office.answers.get(lease.command.id) is None:
+            self._office.answers.say(self._received(lease), saved=True)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -303,6 +312,9 @@ class Desk:
 
     def _answer(self, lease: Lease, **changes: object) -> Ack:
         return self._office.answers.compose(lease.command, lease.received_us, **changes)
+
+    def _received(self, lease: Lease) -> Ack:
+        return self._answer(lease, clamped=lease.clamped)
 
     def _applied(self, lease: Lease, found: Setting) -> Ack:
         # With several sources the device may read back less than this lease asks for.

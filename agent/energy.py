@@ -16,6 +16,7 @@ class EnergyMeter:
         self._state = state
         self._first_epoch = first_epoch
         self._device: bool | None = None
+        self._counter_epoch: int | None = None
         self._previous: tuple[float, float] | None = None
         self.gaps = 0
 
@@ -30,7 +31,7 @@ class EnergyMeter:
             self.miss()
             return None
         if reading.energy_j is not None:
-            self._state = self._counted(reading.energy_j)
+            self._state = self._counted(reading.energy_j, reading.counter_epoch)
         elif self._device:
             return None  # a device with a counter that did not show it this time
         else:
@@ -43,12 +44,13 @@ class EnergyMeter:
             self.gaps += 1
             self._previous = None
 
-    def _counted(self, energy_j: float) -> EnergyState:
+    def _counted(self, energy_j: float, counter_epoch: int) -> EnergyState:
         self._device = True
-        before = self._state
+        before, same_counter = self._state, self._counter_epoch in {None, counter_epoch}
+        self._counter_epoch = counter_epoch
         if before is None:
             return EnergyState(energy_j, self._first_epoch, device=True)
-        anew = not before.device or energy_j < before.energy_j
+        anew = not (before.device and same_counter) or energy_j < before.energy_j
         return EnergyState(energy_j, before.epoch + anew, device=True)
 
     def _integrated(self, power_w: float, now: float) -> EnergyState:

@@ -1,5 +1,6 @@
 """The newest value of each meter, retained on the bus for people and other tools."""
 
+import math
 from typing import Final
 
 from agent.sample import Sample
@@ -23,7 +24,7 @@ class LastValues:
     def show(self, sample: Sample) -> None:
         """Publish the sample, unless one of the same meter was published just now."""
         now = self._clock.monotonic()
-        if now - self._shown.get(sample.meter, now - SHORTEST_S) < SHORTEST_S:
+        if now - self._shown.get(sample.meter, -math.inf) < SHORTEST_S:
             return
         last = Last(t_us=sample.t_us, power_w=sample.power_w, quality=sample.quality)
         if self._bus.publish(self._topics.last(sample.meter), encode(last), qos=0, retain=True):

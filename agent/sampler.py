@@ -75,9 +75,14 @@ class MeterCadence:
                     due.cancel()
                 tick = self._next_tick(start, tick + 1)
         finally:
-            if self._reading is not None:
-                self._reading.cancel()
-            await self._meter.close()
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+        self._reading, self._opened = None, False
+        await self._meter.close()
 
     def _next_tick(self, start: float, tick: int) -> int:
         """The tick that is due now: ``tick``, or a later one where the agent has slept through some."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ACK_S: Final = 2.0
 WATCH_S: Final = 0.25
+NOT_ACKED_S: Final = 60.0
 RETRY_MAX_S: Final = 30.0
 WINDOW_BATCHES: Final = 4
 BACKLOG_SHARE: Final = 0.8
@@ -62,6 +63,7 @@ class Uplink:
 
     def __init__(self, topics: NodeTopics, bus: Bus, spool: Spool, clock: Clock) -> None:
         self.counters = Counters()
+        self.not_acked = False
         self._topics = topics
         self._bus = bus
         self._spool = spool
@@ -77,6 +79,7 @@ class Uplink:
         self._go = asyncio.Event()
         self._changed = asyncio.Event()
         self._garbage = FaultLog(log, "data acknowledgement")
+        self._acked_at = 0.0
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -107,6 +110,7 @@ class Uplink:
             self._refuse(f"of samples to {ack.upto}, {self._newest[1]} is the newest")
             return
         self.counters.acks += 1
+        self._note_acked()
         self._spool.acknowledge(ack)
         landed = [flight for flight in self._flights if flight.covered(ack)]
         self._flights = [flight for flight in self._flights if flight not in landed]
@@ -163,9 +167,25 @@ class Uplink:
                 self._flights = [flight for flight in self._flights if now - flight.sent < ACK_S]
                 self._behind = True
                 self._changed.set()
+            self._look_for_acks(now)
             if self._behind and now >= self._retry_at and self._heard:
                 self._go.set()
             await self._clock.sleep_until(now + WATCH_S)
+
+    def _look_for_acks(self, now: float) -> None:
+        """Notice that what goes out does not arrive: MQTT 3.1.1 acknowledges also what its broker then throws away."""
+        waiting = (self._flights or self._behind) and self._coordinator is not None and self._coordinator.online
+        if not waiting:
+            self._acked_at = now
+        elif now - self._acked_at >= NOT_ACKED_S and not self.not_acked:
+            self.not_acked = True
+            log.warning("the coordinator acknowledges no samples; may this agent publish to %s?", self._topics.data)
+
+    def _note_acked(self) -> None:
+        self._acked_at = self._clock.monotonic()
+        if self.not_acked:
+            self.not_acked = False
+            log.info("the coordinator acknowledges samples again")
 
     async def _catch_up(self) -> None:
         while True:

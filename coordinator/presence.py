@@ -6,6 +6,7 @@ for one site are told apart by ``instance`` and ordered by ``epoch``: the older 
 
 import asyncio
 import logging
+import math
 
 from hil.bus import Bus, Will
 from hil.clock import Clock
@@ -14,6 +15,7 @@ from hil.wire import CoordinatorState, Heartbeat, Topics, WireError, decode, enc
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
+GREETING_S = 0.05
 
 
 def offline_will(topics: Topics, instance: str) -> Will:
@@ -122,6 +124,8 @@ class Presence:
         self._clock = clock
         self._count = 0
         self._online = False
+        self._beaten = -math.inf
+        self._expected = asyncio.Event()
 
     def come_online(self) -> None:
         """Say that this coordinator decides, now and after each reconnect."""
@@ -145,20 +149,42 @@ class Presence:
             self._publish_state()
             self._beat_once()
 
+    def greet(self) -> None:
+        """Beat for an agent that has just come: one without a synchronised clock obeys nobody before it hears us.
+
+        At once, or together with others where many come at the same time.
+        """
+        if self._clock.monotonic() - self._beaten >= GREETING_S:
+            self._beat_once()
+        else:
+            self._expected.set()
+
     async def beat(self) -> None:
         """Send heartbeats until cancelled."""
-        deadline = self._clock.monotonic()
         while True:
-            if self._online:
-                self._beat_once()
-            deadline = max(deadline + HEARTBEAT_S, self._clock.monotonic())
-            await self._clock.sleep_until(deadline)
+            self._beat_once()
+            self._expected.clear()
+            now = self._clock.monotonic()
+            await self._clock.sleep_until(now + GREETING_S)
+            await self._expected_or(now + HEARTBEAT_S)
+
+    async def _expected_or(self, deadline: float) -> None:
+        expected = asyncio.create_task(self._expected.wait())
+        timer = asyncio.create_task(self._clock.sleep_until(deadline))
+        try:
+            await asyncio.wait({expected, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            expected.cancel()
+            timer.cancel()
 
     def _publish_state(self) -> None:
         state = CoordinatorState(online=self._online, instance=self._instance, epoch=self._epoch)
         self._bus.publish(self._topics.coordinator_state, encode(state), qos=1, retain=True)
 
     def _beat_once(self) -> None:
+        if not self._online:
+            return
+        self._beaten = self._clock.monotonic()
         self._count += 1
         heartbeat = Heartbeat(epoch=self._epoch, count=self._count)
         self._bus.publish(self._topics.heartbeat, encode(heartbeat), qos=0)

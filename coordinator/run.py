@@ -20,6 +20,7 @@ from coordinator.ledgerreader import LedgerReader
 from coordinator.ledgerschema import ledger_file
 from coordinator.loop import EventListener, LiveLoop, RunSnapshot
 from coordinator.presence import HEARTBEAT_S, Echo, Presence, Rivals, offline_will
+from coordinator.roster import Agent
 from coordinator.scenario import Scenario
 from coordinator.site import Site
 from coordinator.stepper import Stepper
@@ -135,6 +136,7 @@ class LiveRun:
             stack.callback(presence.go_offline)
             self._presence = presence
             self._background(stack, presence.beat(), "heartbeat")
+            self._ingest.on_birth(lambda _agent, _birth: presence.greet())  # before the fleet commands it
             fleet = self._fleet()
             await self._first_samples()
             loop = self._loop(fleet)
@@ -311,15 +313,21 @@ class LiveRun:
     # --- end ----------------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Go on acknowledging until every agent has said goodbye, so that their last samples are kept."""
+        """Go on acknowledging until every agent has said goodbye and all it took is on disk."""
         deadline = self._clock.monotonic() + self._options.drain_s
-        while self._clock.monotonic() < deadline and not self._all_gone():
+        while self._clock.monotonic() < deadline and not all(map(self._has_left, self._ingest.roster)):
             await self._clock.sleep_until(self._clock.monotonic() + POLL_S)
 
-    def _all_gone(self) -> bool:
+    def _has_left(self, agent: Agent) -> bool:
+        """Whether nothing more is to be expected of an agent; a broker may deliver its goodbye before its samples."""
+        if agent.birth is None:
+            return True
+        if agent.state is None or agent.state.state is NodePresence.READY:
+            return False
         return all(
-            agent.birth is None or (agent.state is not None and agent.state.state is not NodePresence.READY)
-            for agent in self._ingest.roster
+            books.generated(agent.state) <= books.committed + books.lost
+            for books in self._ingest.books()
+            if books.node == agent.name
         )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from coordinator.records import Tombstone
 from hil.intervals import Intervals, Range
-from hil.wire import Lost, Record
+from hil.wire import Lost, NodeState, Record
 
 StreamKey = tuple[str, str]
 """Node and stream name: who counts."""
@@ -45,6 +45,19 @@ class StreamBooks:
     def key(self) -> StreamKey:
         """Whose books these are."""
         return self.node, self.stream
+
+    def generated(self, state: NodeState | None) -> int:
+        """How many samples of the stream belong to this run, as far as is known: those settled and those to come.
+
+        Numbers below the first that came are an earlier run's. Of those above the last only the agent itself can tell,
+        by its ``state``: it counts from the stream's beginning.
+        """
+        if not self.ranges:
+            return 0
+        first, last = self.ranges[0][0], self.ranges[-1][1]
+        if first > 1 or state is None or state.stream != self.stream:
+            return last - first + 1
+        return max(last, state.generated)
 
 
 class Stream:

@@ -165,17 +165,15 @@ def _microgrid(
 
 
 def _samples(reader: LedgerReader, agents: set[str]) -> SampleSummary:
-    """The books of both sides: an agent's own count, unless the ledger already holds more than that."""
-    words = {(node, state.stream): state.generated for node, state in reader.node_books()}
-    generated = committed = lost = duplicates = 0
-    for books in reader.stream_books():
-        if books.node in agents:
-            settled = books.committed + books.lost
-            generated += max(settled, words.get((books.node, books.stream), 0))
-            committed += books.committed
-            lost += books.lost
-            duplicates += books.duplicates
-    return SampleSummary(generated, committed, lost, duplicates)
+    """The books of both sides."""
+    states = dict(reader.node_books())
+    mine = [books for books in reader.stream_books() if books.node in agents]
+    return SampleSummary(
+        generated=sum(books.generated(states.get(books.node)) for books in mine),
+        committed=sum(books.committed for books in mine),
+        lost=sum(books.lost for books in mine),
+        duplicates=sum(books.duplicates for books in mine),
+    )
 
 
 def _commands(trails: Iterable[CommandTrail]) -> CommandSummary:

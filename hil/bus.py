@@ -68,7 +68,10 @@ class Bus(Protocol):
         """Where the bus goes and what it speaks, for people: ``mqtt://127.0.0.1:1883 (MQTT 5)``."""
 
     def subscribe(self, topic_filter: str) -> None:
-        """Ask for a filter at QoS 1, now and after each reconnect. Call before ``start`` or at any time after."""
+        """Ask for a filter at QoS 1, now and after each reconnect. Call before ``start`` or at any time after.
+
+        What matches two filters may arrive twice.
+        """
 
     def on_connection(self, listener: ConnectionListener) -> None:
         """Call ``listener(True)`` on the event loop after each (re)connect, once subscribed, ``False`` after a loss."""
@@ -82,7 +85,7 @@ class Bus(Protocol):
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
     ) -> bool:
-        """Hand a message to the connection; False, and nothing kept, while there is none."""
+        """Hand a message to the connection; False, and nothing kept, while there is none or too much is under way."""
 
     async def receive(self) -> list[Inbound]:
         """What has arrived, in order, at least one message; waits for it. One caller at a time."""

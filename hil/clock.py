@@ -96,7 +96,7 @@ class ManualClock:
         await settle()
 
     def stall(self, seconds: float) -> None:
-        """Let ``seconds`` pass in which nobody runs, as on an overloaded machine; sleepers wake late, on ``advance``."""
+        """Let ``seconds`` pass in which nobody runs, as under overload; sleepers wake late, on ``advance``."""
         self._move(seconds)
 
     def jump_wall(self, seconds: float) -> None:

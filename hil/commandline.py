@@ -32,6 +32,13 @@ class Failure(Exception):
 
 def dispatch(prog: str, summary: str, commands: Mapping[str, Subcommand], argv: Sequence[str] | None = None) -> int:
     """Run the chosen subcommand; the process's exit status. A bad configuration ends with status 2, a line a fault."""
+    try:
+        return _dispatch(prog, summary, commands, argv)
+    except KeyboardInterrupt:  # also while modules are still being loaded
+        return INTERRUPTED
+
+
+def _dispatch(prog: str, summary: str, commands: Mapping[str, Subcommand], argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if word in commands), None)
     parser = argparse.ArgumentParser(prog=prog, description=summary)
@@ -55,6 +62,4 @@ def dispatch(prog: str, summary: str, commands: Mapping[str, Subcommand], argv: 
     except Failure as error:
         sys.stderr.write(f"{prog} {parsed.command}: {error}\n")
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return status

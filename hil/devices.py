@@ -37,13 +37,16 @@ class Reading:
     """One look at a meter.
 
     ``power_w`` is in the meter's own direction; None only with quality MISSING. ``energy_j`` is the device's own
-    cumulative counter where it has one. ``note`` gives the reason of any quality but GOOD.
+    cumulative counter where it has one; ``counter_epoch`` changes when the driver knows that this counter is not the
+    one of the reading before (reset, exchanged), even if it shows more. ``note`` gives the reason of any quality but
+    GOOD.
     """
 
     power_w: float | None
     energy_j: float | None = None
     quality: Quality = Quality.GOOD
     note: str = ""
+    counter_epoch: int = 0
 
 
 class Meter(Protocol):

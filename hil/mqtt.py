@@ -168,13 +168,23 @@ class MqttBus:
         """One attempt after the other, until cancelled."""
         while True:
             attempt = self._attempt = self._begin()
-            if not await self._within(HANDSHAKE_S, attempt.settled):
-                attempt.link.abandon("the broker does not answer")
-            if self.connected and not await self._within(STABLE_S, attempt.ended):
-                self._backoff.reset()
-                self._troubles.holds(attempt.link.version)
-            pause_s = self._after(attempt, await attempt.ended)
-            await self._clock.sleep_until(self._clock.monotonic() + pause_s)
+            try:
+                end = await self._attend(attempt)
+            except asyncio.CancelledError:
+                if self._task is not None:  # not by stop: the event loop ends, and nobody will say goodbye
+                    attempt.link.abandon("cancelled")
+                raise
+            await self._clock.sleep_until(self._clock.monotonic() + self._after(attempt, end))
+
+    async def _attend(self, attempt: Attempt) -> Ended:
+        """See an attempt through to its end."""
+        if not await self._within(HANDSHAKE_S, attempt.settled):
+            attempt.link.abandon("the broker does not answer")
+        if self.connected and not await self._within(STABLE_S, attempt.ended):
+            self._backoff.reset()
+            self._troubles.holds(attempt.link.version)
+        await asyncio.wait({attempt.ended})  # which, unlike a bare await, leaves the future whole when we are cancelled
+        return attempt.ended.result()
 
     def _begin(self) -> Attempt:
         loop = asyncio.get_running_loop()
@@ -249,7 +259,7 @@ class MqttBus:
     def _ring(self) -> bool:
         """Wake the event loop, once until it has looked; False where it is closed."""
         if self._rung:
-            return True
+            return not self._loop.is_closed()
         self._rung = True
         try:
             self._loop.call_soon_threadsafe(self._hear)

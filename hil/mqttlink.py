@@ -4,6 +4,7 @@ A ``Link`` serves a single connection and is then done with; whoever wants anoth
 appends what happened to a queue on the event loop's side; everything else is called on the event loop.
 """
 
+import errno
 import logging
 import socket
 import ssl
@@ -29,6 +30,8 @@ LOOP_S: Final = 1.0
 # What the broker may send us in one packet (MQTT 5): more than the wire allows, so that the decoder sees and counts it.
 MAX_PACKET: Final = 1 << 20
 GOODBYE_S: Final = 0.5
+# The library waits with select(2), which knows 1,024 descriptors and fails in silence beyond; it opens two more itself.
+MAX_DESCRIPTOR: Final = 1_022
 UNSUPPORTED_VERSION: Final = 0x84
 TAKEN_OVER: Final = 0x8E
 CLOSED: Final = "the connection was closed"
@@ -77,6 +80,18 @@ class Ended:
 
 
 Event = Accepted | Subscribed | Acked | Ended
+
+
+class TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, for then paho knows nothing of it yet."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands. Raises OSError, ssl.SSLError among them."""
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 class Link:
@@ -150,10 +165,6 @@ class Link:
         self._why = self._why or why
         self._abandoned = True
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the thread's end."""
-        self._thread.join(timeout_s)
-
     # --- in the thread ---
 
     def _serve(self) -> None:
@@ -170,10 +181,17 @@ class Link:
             self._why = "internal fault"
         finally:
             self._client = None
-            if client is not None:
-                _dismantle(client)
+            if client is not None and (sock := client.socket()) is not None:
+                sock.close()  # the library's other descriptors go with the client, to which nothing refers any more
             unanswered = self._opened and not self._answered and not self._abandoned
+            if unanswered and self._why == CLOSED:
+                self._why = self._closed_unanswered()
             self._tell(self, Ended(self._why or CLOSED, unanswered, self._version_refused))
+
+    def _closed_unanswered(self) -> str:
+        if self._config.address.tls and self._config.cert_file is None:
+            return "the broker hung up; it may want a certificate (cert_file and key_file)"
+        return "the broker hung up without an answer"
 
     def _run(self, client: Client) -> None:
         address = self._config.address
@@ -196,6 +214,7 @@ class Link:
         )
         client.username_pw_set(access.username, access.password)
         if access.tls is not None:
+            access.tls.sslsocket_class = TidySocket
             client.tls_set_context(access.tls)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
@@ -216,6 +235,8 @@ class Link:
     def _on_socket_open(self, _client: Client, _userdata: object, sock: Any) -> None:
         # Without it a QoS 1 round trip waits for the peer's delayed acknowledgement: 88 ms instead of 0.4.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.fileno() >= MAX_DESCRIPTOR:
+            raise OSError(errno.EMFILE, "too many open files in this process for an MQTT connection")
         self._opened = True
 
     def _on_socket_close(self, _client: Client, _userdata: object, sock: Any) -> None:
@@ -286,7 +307,7 @@ class Link:
 def describe(error: Exception) -> str:
     """A connection error in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS certificate not accepted: {error.verify_message}"
+        return f"TLS certificate not accepted: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
@@ -314,13 +335,3 @@ def _close_gently(sock: socket.socket) -> None:
             pass
     except OSError:
         return  # gone already, or slow: we have done what we could
-
-
-def _dismantle(client: Client) -> None:
-    """Close the socket and cut the reference cycle, so that the library's own descriptors go at once."""
-    sock = client.socket()
-    client.on_socket_close = None
-    if sock is not None:
-        sock.close()
-    client.on_socket_open = client.on_socket_register_write = None
-    client.on_connect = client.on_subscribe = client.on_publish = client.on_message = client.on_disconnect = None

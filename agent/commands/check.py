@@ -176,8 +176,11 @@ def text(findings: Findings) -> str:
 
 
 def _limits(found: ActuatorFinding) -> str:
-    ends = [f"{end:g}" if end is not None else "" for end in (found.min_w, found.max_w)]
-    return ("–".join(ends) + " W" if any(ends) else "") + " ".join(["", *found.profiles]) or "-"
+    abilities = list(found.profiles)
+    if found.min_w is not None or found.max_w is not None:
+        low, high = (f"{end:g}" if end is not None else "" for end in (found.min_w, found.max_w))
+        abilities.insert(0, f"{low}–{high} W")
+    return ", ".join(abilities) or "-"
 
 
 def _setting(found: ActuatorFinding) -> str:

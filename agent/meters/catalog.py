@@ -3,7 +3,7 @@
 from typing import Any
 
 from agent.meters.cpu import CpuMeter, CpuMeterConfig
-from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, blocks_of
+from agent.meters.modbus import Booking, ModbusBuses, ModbusMeter, ModbusMeterConfig, check_lines, plan_of
 from agent.meters.replay import ReplayMeter, ReplayMeterConfig, load_trace
 from hil.clock import Clock
 from hil.devices import Meter
@@ -19,14 +19,23 @@ class MeterMaker:
         self._document = document
         self._clock = clock
         self._buses = ModbusBuses(clock)
+        self._bookings: list[Booking] = []
 
-    def make(self, config: AnyMeterConfig, key: Key) -> Meter:
-        """The meter that ``config`` (at ``key`` of the document) describes; not to be used if a fault was noted."""
+    def make(self, config: AnyMeterConfig, key: Key, interval_s: float) -> Meter | None:
+        """The meter that ``config`` (at ``key`` of the document) describes; None, and a fault noted, if there is none."""
         match config:
             case ModbusMeterConfig():
-                return ModbusMeter(config, blocks_of(config, self._document, key), self._buses)
+                plan = plan_of(config, self._document, key)
+                if plan is None:
+                    return None
+                self._bookings.append(Booking(key, config.endpoint, plan, interval_s))
+                return ModbusMeter(config, plan, self._buses, self._clock)
             case CpuMeterConfig():
                 return CpuMeter(config, self._clock)
             case ReplayMeterConfig():
                 trace = load_trace(self._document.resolve(config.file), self._document)
                 return ReplayMeter(config, trace, self._clock)
+
+    def check(self) -> None:
+        """Note as faults what only shows when all meters are made: lines with more on them than they can carry."""
+        check_lines(self._bookings, self._document)

@@ -14,23 +14,18 @@ is given), another ``power_w``; more columns are left alone. Times must rise. A 
 loop the last one holds as long as the rows are apart on average. An empty ``power_w`` is a gap and reads as such.
 """
 
-import csv
-import math
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from agent.meters.base import MeterConfig
+from agent.meters.tracefile import Column, load_recording
 from hil.clock import Clock
 from hil.devices import DeviceFailed, DeviceUnavailable, Reading
-from hil.yamlfile import Document, Fault, show
-
-FAULTS_SHOWN: Final = 20
+from hil.yamlfile import Document
 
 
 class ReplayMeterConfig(MeterConfig, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
@@ -59,89 +54,13 @@ class Trace:
         return self.powers_w[bisect_right(self.times_s, t_s) - 1]
 
 
-EMPTY: Final = Trace((), ())
+COLUMN: Final = Column("power_w", "a finite number of W, or nothing for a gap", gaps=True)
 
 
 def load_trace(path: Path, document: Document[Any]) -> Trace:
-    """The trace in a CSV file; an empty one, with the faults noted in ``document``, where it cannot be used.
-
-    A fault names the file, the row, the column, what stands there and what was expected.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            trace, faults = _parse(csv.reader(file), str(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        trace, faults = EMPTY, [Fault(str(path), None, "file", "unreadable", str(reason))]
-    document.faults.extend(faults[:FAULTS_SHOWN])
-    return trace
-
-
-def _parse(rows: Iterator[list[str]], file: str) -> tuple[Trace, list[Fault]]:
-    header = [name.strip() for name in next(rows, [])]
-    time_name = next((name for name in ("t_s", "time") if name in header), None)
-    if time_name is None or "power_w" not in header:
-        expected = "expected a header with t_s or time, and power_w"
-        return EMPTY, [Fault(file, 1, "header", show(",".join(header)) or "empty", expected)]
-    time_at, power_at = header.index(time_name), header.index("power_w")
-    faults: list[Fault] = []
-    times: list[float] = []
-    powers: list[float | None] = []
-    for number, row in enumerate(rows, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        try:
-            t_s = _time(row, time_at, time_name)
-            if times and t_s <= times[-1]:
-                raise _Cell(time_name, row[time_at], "expected a later time than in the row before")
-            power_w = _power(row, power_at)
-        except _Cell as error:
-            faults.append(Fault(file, number, error.column, show(error.value), error.expected))
-            continue
-        times.append(t_s)
-        powers.append(power_w)
-    if not times and not faults:
-        faults.append(Fault(file, None, "rows", "none", "expected at least one row below the header"))
-    if faults:
-        return EMPTY, faults
-    return Trace(tuple(t_s - times[0] for t_s in times), tuple(powers)), []
-
-
-class _Cell(Exception):
-    """One cell that cannot be used."""
-
-    def __init__(self, column: str, value: str, expected: str) -> None:
-        super().__init__(expected)
-        self.column = column
-        self.value = value
-        self.expected = expected
-
-
-def _time(row: list[str], at: int, name: str) -> float:
-    text = row[at].strip() if at < len(row) else ""
-    try:
-        if name == "t_s":
-            return _finite(text)
-        stamp = datetime.fromisoformat(text)
-    except ValueError as error:
-        expected = "expected seconds" if name == "t_s" else "expected a time such as 2026-06-21T20:00:00Z"
-        raise _Cell(name, text or "empty", expected) from error
-    return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
-
-
-def _power(row: list[str], at: int) -> float | None:
-    text = row[at].strip() if at < len(row) else ""
-    try:
-        return _finite(text) if text else None
-    except ValueError as error:
-        raise _Cell("power_w", text, "expected a finite number of W, or nothing for a gap") from error
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+    """The trace in a CSV file; an empty one, with the faults noted in ``document``, where it cannot be used."""
+    recording = load_recording(path, COLUMN, document)
+    return Trace(tuple(t_s - recording.times_s[0] for t_s in recording.times_s), recording.values)
 
 
 class ReplayMeter:

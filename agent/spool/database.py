@@ -155,7 +155,7 @@ class SpoolDatabase:
     ) -> Committed:
         """Number the samples and store them in one transaction, dropping the oldest where the bounds demand it.
 
-        ``unstored`` samples came before them and are gone: they get their numbers, and a tombstone. ``acks`` ride along.
+        ``unstored`` samples came before them and are gone: they get numbers and a tombstone. ``acks`` ride along.
         """
         first = self._next_seq + unstored
         records = [record_of(seq, sample) for seq, sample in enumerate(samples, start=first)]

@@ -89,7 +89,7 @@ def _salvage(folder: Path, bounds: SpoolBounds, account: Account | None, now_us:
         fresh.close()
         raise
     log.error(
-        "spool damaged (%s), moved to %s: %d samples saved, %d lost in all so far",
+        "spool: damaged (%s), moved to %s: %d samples saved, %d lost in all so far",
         why,
         aside,
         books.spooled,

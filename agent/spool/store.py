@@ -56,6 +56,7 @@ class SampleStore:
         self._memory: SpoolDatabase | None = None
         self._acks: dict[str, DataAck] = {}
         self._faults = FaultLog(log, "spool")
+        self._account_faults = FaultLog(log, "spool account")
         self._synced = self._retried = clock.monotonic()
         self.energies: dict[str, EnergyState] = {}
         self.first_epoch = 0
@@ -82,9 +83,12 @@ class SampleStore:
         self._acks.update({ack.stream: ack for ack in acks})
         if self._memory is None or self._back_on_disk():
             try:
-                return self._commit_to_disk(samples, unstored)
-            except (sqlite3.Error, OSError) as error:
+                committed = self._commit_to_disk(samples, unstored)
+            except sqlite3.Error as error:
                 self._fall_back(error)
+            else:
+                self._keep_account()
+                return committed
         self._acknowledge()
         return self._present.commit(samples, self._clock.wall_us(), unstored)
 
@@ -95,7 +99,7 @@ class SampleStore:
             try:
                 batch = database.batch(after, before)
             except sqlite3.Error as error:
-                self._faults.fault(f"cannot read samples back from disk ({error})")
+                self._look_into(error)
                 continue
             if batch is not None:
                 return batch
@@ -109,7 +113,7 @@ class SampleStore:
             try:
                 books += database.recount()
             except sqlite3.Error as error:
-                self._faults.fault(f"cannot count the samples on disk ({error})")
+                self._look_into(error)
         return books
 
     def close(self, acks: Iterable[DataAck]) -> None:
@@ -117,12 +121,12 @@ class SampleStore:
         self._acknowledge(acks)
         if self._memory is not None and not self._back_on_disk(at_once=True):
             log.error("spool: %d samples in memory are lost, the disk took none", self._memory.books().spooled)
-        try:
-            if self._disk is not None:
+        if self._disk is not None:
+            try:
                 self._disk.end_life()
-                self._account.write(self._disk.account())
-        except (sqlite3.Error, OSError) as error:
-            self._faults.fault(f"not closed in order ({error})")
+            except sqlite3.Error as error:
+                self._faults.fault(f"not closed in order ({error})")
+            self._keep_account()
         for database in self._databases:
             database.close()
         self._account.close()
@@ -140,17 +144,22 @@ class SampleStore:
     def _open_disk(self) -> None:
         opened = open_spool(self._folder, self._bounds, self._clock.wall_us())
         database = opened.database
-        missing = database.begin_life(self._boot_id, safe=self._sync is Sync.TICK, numbered=opened.numbered)
+        try:
+            missing = database.begin_life(self._boot_id, safe=self._sync is Sync.TICK, numbered=opened.numbered)
+            database.set_sync(PRAGMA[self._sync])
+            energies = database.energies()
+        except sqlite3.Error:
+            database.close()
+            raise
         if missing is not None:
             log.warning("spool: a power cut may have taken samples, %d for certain; a new stream begins", missing)
-        database.set_sync(PRAGMA[self._sync])
-        self._account.write(database.account())
         if opened.salvaged:
             # An epoch that is higher than any used before: those rise by one at a reset.
             self.first_epoch = self._clock.wall_us() // MICROSECONDS_PER_SECOND
         else:
-            self.energies = dict(database.energies())
+            self.energies = dict(energies)
         self._disk = database
+        self._keep_account()
 
     def _commit_to_disk(self, samples: Sequence[Sample], unstored: int) -> Committed:
         disk, now = self._present, self._clock.monotonic()
@@ -162,8 +171,23 @@ class SampleStore:
         self._acks.clear()
         if due:
             disk.set_sync(PRAGMA[self._sync])
-        self._account.write(disk.account())
         return committed
+
+    def _keep_account(self) -> None:
+        if self._disk is None:
+            return
+        try:
+            self._account.write(self._disk.account())
+        except (sqlite3.Error, OSError) as error:
+            self._account_faults.fault(f"cannot be written ({error})")
+        else:
+            self._account_faults.clear()
+
+    def _look_into(self, error: sqlite3.Error) -> None:
+        """Take note of an error in reading; a damaged database is left for memory at once, and salvaged after that."""
+        self._faults.fault(f"cannot read samples back from disk ({error})")
+        if self._memory is None and is_damage(error):
+            self._fall_back(error)
 
     def _fall_back(self, error: Exception) -> None:
         self._faults.fault(f"cannot store samples on disk ({error}); the newest are kept in memory")

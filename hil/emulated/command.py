@@ -12,6 +12,7 @@ from hil.emulated.journal import JournalError
 from hil.emulated.listen import ListenError
 from hil.emulated.ready import Ready, write_ready
 from hil.emulated.serve import Emulation
+from hil.emulated.sysfs import TreeError
 from hil.oserrors import reason
 from hil.yamlfile import ConfigError, Document
 
@@ -32,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    emulation = Emulation(document.value, SystemClock(), _journals(document, args.journal_dir))
+    roots = {tree.name: document.resolve(tree.root) for tree in document.value.rapl}
+    emulation = Emulation(document.value, SystemClock(), _journals(document, args.journal_dir), roots)
     try:
         asyncio.run(_serve(emulation, args.ready_file))
-    except (ListenError, JournalError) as error:
+    except (ListenError, JournalError, TreeError) as error:
         print(f"wattloop-hil: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -70,6 +72,7 @@ async def _serve(emulation: Emulation, ready_file: Path | None) -> None:
 def _lines(ready: Ready) -> list[str]:
     return [
         *(f"pdu {name}: modbus tcp {at.host}:{at.port} unit {at.unit}" for name, at in ready.pdus.items()),
+        *(f"rapl {name}: sysfs_root {root}" for name, root in ready.rapl.items()),
         f"control: {ready.control.host}:{ready.control.port}",
         *(f"journal of {name}: {path}" for name, path in ready.journals.items()),
     ]

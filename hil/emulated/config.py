@@ -18,7 +18,8 @@
         outlets: {1: jetson-1}
     control: {port: 5021}
 
-Units with the same host and port share it, as units on one gateway do.
+Units with the same host and port share it, as units on one gateway do. A section ``rapl`` makes trees of files that
+show a node as its kernel would (``hil.emulated.sysfs.config``).
 """
 
 from pathlib import Path
@@ -29,6 +30,7 @@ import msgspec
 from hil.emulated.load import Load, Power
 from hil.emulated.node import NodeTraits
 from hil.emulated.pdu import MAX_OUTLETS
+from hil.emulated.sysfs import RaplConfig
 from hil.wire import Name
 from hil.yamlfile import Document, Section, load
 
@@ -81,6 +83,7 @@ class EmulationConfig(Section, frozen=True, kw_only=True):
 
     nodes: Annotated[tuple[NodeConfig, ...], msgspec.Meta(min_length=1)]
     pdus: tuple[PduConfig, ...] = ()
+    rapl: tuple[RaplConfig, ...] = ()
     control: ControlConfig = ControlConfig()
 
 
@@ -100,8 +103,20 @@ def load_emulation(path: Path) -> Document[EmulationConfig]:
         if pdu.port and place in places:
             document.add(("pdus", index, "unit"), pdu.unit, f"another unit on {pdu.host}:{pdu.port} has this number")
         places.add(place)
+    _check_trees(document, names)
     document.check()
     return document
+
+
+def _check_trees(document: Document[EmulationConfig], nodes: set[str]) -> None:
+    trees = document.value.rapl
+    _refuse_twins(document, "rapl", [tree.name for tree in trees])
+    roots = [document.resolve(tree.root) for tree in trees]
+    for index, tree in enumerate(trees):
+        if tree.node not in nodes:
+            document.add(("rapl", index, "node"), tree.node, "expected the name of a node above")
+        if roots[index] in roots[:index]:
+            document.add(("rapl", index, "root"), tree.root, "expected a folder that no other tree has")
 
 
 def _refuse_twins(document: Document[EmulationConfig], section: str, names: list[str]) -> None:

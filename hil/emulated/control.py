@@ -16,6 +16,7 @@ from hil.emulated.messages import (
     Override,
     Plug,
     Request,
+    Reset,
     SetCap,
     SetFault,
     Unplug,
@@ -23,17 +24,26 @@ from hil.emulated.messages import (
     encode,
 )
 from hil.emulated.pdu import EmulatedPdu
+from hil.emulated.sysfs import EmulatedPowercap
 from hil.emulated.world import World
 
 
 class ControlServer:
     """JSON lines over TCP, one answer a line; a bad line gets an error for its answer."""
 
-    def __init__(self, host: str, port: int, world: World, pdus: Mapping[str, EmulatedPdu]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        world: World,
+        pdus: Mapping[str, EmulatedPdu],
+        rapl: Mapping[str, EmulatedPowercap] | None = None,
+    ) -> None:
         self.host = host
         self.port = port
         self._world = world
         self._pdus = dict(pdus)
+        self._rapl = dict(rapl or {})
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
@@ -60,6 +70,8 @@ class ControlServer:
         self._world.advance()
         if isinstance(request, SetFault | Override):
             return self._answer_for_pdu(request)
+        if isinstance(request, Reset):
+            return self._answer_for_rapl(request)
         node = self._world.nodes.get(request.node)
         if node is None:
             return Answer(error=f"no node {request.node} here")
@@ -86,6 +98,13 @@ class ControlServer:
             return Answer(error=f"pdu {request.pdu} has no outlet {request.outlet}")
         else:
             pdu.override(request.outlet, request.quantity, request.value)
+        return Answer()
+
+    def _answer_for_rapl(self, request: Reset) -> Answer:
+        tree = self._rapl.get(request.rapl)
+        if tree is None:
+            return Answer(error=f"no rapl {request.rapl} here")
+        tree.reset()
         return Answer()
 
     def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

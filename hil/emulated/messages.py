@@ -8,6 +8,7 @@ set_cap     node, cap_w (null: none)          caps the node's power, in W
 plug        node                              the cap has an effect (as from the start)
 unplug      node                              caps are taken and read back, and have none
 fault       pdu, fault (null: none)           silent | exception | nan | garbage, for a whole unit
+reset       rapl                              its energy counters start anew at 0
 override    pdu, outlet, quantity, value      a register shows ``value`` whatever the node does (null: the node)
 ==========  ================================  ======================================================================
 """
@@ -65,6 +66,12 @@ class SetFault(_Request, frozen=True, kw_only=True, tag="fault"):
     fault: Fault | None
 
 
+class Reset(_Request, frozen=True, kw_only=True, tag="reset"):
+    """Let the energy counters of a RAPL tree start anew, as after a loss of power."""
+
+    rapl: Name
+
+
 class Override(_Request, frozen=True, kw_only=True, tag="override"):
     """Fix what an outlet's register shows, or free it."""
 
@@ -78,7 +85,7 @@ class Override(_Request, frozen=True, kw_only=True, tag="override"):
             raise ValueError("the energy register holds no negative value")
 
 
-Request = Get | SetCap | Plug | Unplug | SetFault | Override
+Request = Get | SetCap | Plug | Unplug | SetFault | Reset | Override
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):

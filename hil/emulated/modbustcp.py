@@ -1,19 +1,25 @@
-"""Emulated units behind one Modbus TCP port, served by pymodbus; units that are not there stay silent, as on a bus."""
+"""Emulated units behind one TCP port, served by pymodbus; units that are not there stay silent, as on a bus."""
 
 import logging
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final, Literal
 
 from pymodbus.constants import ExcCodes
+from pymodbus.framer import FramerType
 from pymodbus.pdu import ModbusPDU
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from hil.clock import Clock
 from hil.emulated.listen import ListenError
-from hil.emulated.pdu import IDENTITY, OUTLETS, STRIDE, EmulatedPdu, Fault
+from hil.emulated.modbusunit import EmulatedUnit, Fault, Refusal
 
-READ_INPUT_REGISTERS = 4
+Framing = Literal["socket", "rtu"]
+"""Modbus TCP, or the frames of a serial line as a converter passes them on."""
+
+FRAMERS: Final = {"socket": FramerType.SOCKET, "rtu": FramerType.RTU}
 
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it dumps frames on every error of a client
 
@@ -21,24 +27,35 @@ logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it dumps fra
 class ModbusTcpPort:
     """A listening port and the units behind it, by their unit id. ``refresh`` is called before each answer."""
 
-    def __init__(self, host: str, port: int, units: Mapping[int, EmulatedPdu], refresh: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        units: Mapping[int, EmulatedUnit],
+        refresh: Callable[[], None],
+        clock: Clock,
+        framing: Framing = "socket",
+    ) -> None:
         self.host = host
         self.port = port
         self._units = dict(units)
         self._refresh = refresh
+        self._clock = clock
+        self._framer = FRAMERS[framing]
         self._server: ModbusTcpServer | None = None
 
     async def start(self) -> None:
         """Listen; ``port`` then is the actual one. Raises ListenError."""
         devices = [
-            SimDevice(unit, _blank_registers(pdu), action=partial(self._answer, pdu))
-            for unit, pdu in self._units.items()
+            SimDevice(number, _blank_registers(unit), action=partial(self._answer, unit))
+            for number, unit in self._units.items()
         ]
-        server = ModbusTcpServer(devices, address=(self.host, self.port), trace_pdu=self._hear)
+        address = (self.host, self.port)
+        server = ModbusTcpServer(devices, framer=self._framer, address=address, trace_pdu=self._hear)
         try:
             await server.serve_forever(background=True)
         except RuntimeError as error:  # pymodbus keeps the reason to itself
-            names = ", ".join(pdu.name for pdu in self._units.values())
+            names = ", ".join(unit.name for unit in self._units.values())
             raise ListenError(names, self.host, self.port, _reason(self.host, self.port)) from error
         self._server = server
         self.port = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # it is a Server
@@ -57,7 +74,7 @@ class ModbusTcpPort:
 
     async def _answer(
         self,
-        pdu: EmulatedPdu,
+        unit: EmulatedUnit,
         function: int,
         start: int,
         address: int,
@@ -65,26 +82,20 @@ class ModbusTcpPort:
         registers: list[int],
         written: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
-        if function != READ_INPUT_REGISTERS or written is not None:
+        if written is not None:
             return ExcCodes.ILLEGAL_FUNCTION
-        if pdu.fault is Fault.EXCEPTION:
-            return ExcCodes.DEVICE_FAILURE
+        if unit.delay_s:
+            await self._clock.sleep_until(self._clock.monotonic() + unit.delay_s)
         self._refresh()
-        for outlet in range(_outlet_at(address), _outlet_at(address + count - 1) + 1):
-            if outlet >= 1:
-                place = OUTLETS + STRIDE * (outlet - 1) - start
-                registers[place : place + STRIDE] = pdu.outlet_words(outlet)
+        try:
+            registers[address - start : address - start + count] = unit.answer(function, address, count)
+        except Refusal as refusal:
+            return ExcCodes(refusal.code)
         return None
 
 
-def _outlet_at(address: int) -> int:
-    return (address - OUTLETS) // STRIDE + 1
-
-
-def _blank_registers(pdu: EmulatedPdu) -> list[SimData]:
-    identity = SimData(IDENTITY, values=list(pdu.identity_words()), datatype=DataType.REGISTERS)
-    outlets = [0] * (STRIDE * pdu.outlet_count)
-    return [identity, SimData(OUTLETS, values=outlets, datatype=DataType.REGISTERS)]
+def _blank_registers(unit: EmulatedUnit) -> list[SimData]:
+    return [SimData(span.start, values=[0] * len(span), datatype=DataType.REGISTERS) for span in unit.spans]
 
 
 def _reason(host: str, port: int) -> OSError:

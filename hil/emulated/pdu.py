@@ -23,14 +23,16 @@ outlet+16  u16×4   reserved, 0
 The unit is as exact as its registers: what a node draws is what its outlet shows.
 """
 
-import enum
 import math
-import random
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from hil.emulated.electrical import Quantity
+from hil.emulated.modbusunit import ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, EmulatedUnit, Refusal
 from hil.emulated.node import EmulatedNode
+
+READ_INPUT_REGISTERS: Final = 4
 
 IDENTITY: Final = 0
 IDENTITY_WORDS: Final = 12
@@ -38,56 +40,41 @@ OUTLETS: Final = 1000
 STRIDE: Final = 20
 MAX_OUTLETS: Final = 48
 
-VOLTAGE_V: Final = 230.0
-FREQUENCY_HZ: Final = 50.0
-POWER_FACTOR: Final = 0.98
-
+_FLOATS: Final = (
+    Quantity.POWER_W,
+    Quantity.VOLTAGE_V,
+    Quantity.CURRENT_A,
+    Quantity.FREQUENCY_HZ,
+    Quantity.POWER_FACTOR,
+    Quantity.APPARENT_VA,
+)
 _OUTLET = struct.Struct(">ffffffQ8x")
 _WORDS: Final = f">{STRIDE}H"
 
 
-class Quantity(enum.StrEnum):
-    """What an outlet's registers hold, in their order."""
-
-    POWER_W = "power_w"
-    VOLTAGE_V = "voltage_v"
-    CURRENT_A = "current_a"
-    FREQUENCY_HZ = "frequency_hz"
-    POWER_FACTOR = "power_factor"
-    APPARENT_VA = "apparent_va"
-    ENERGY_J = "energy_j"
-
-
-class Fault(enum.StrEnum):
-    """What can be wrong with a unit."""
-
-    SILENT = "silent"
-    EXCEPTION = "exception"
-    NAN = "nan"
-    GARBAGE = "garbage"
-
-
-class EmulatedPdu:
-    """One Modbus unit. ``fault`` and ``override`` make it lie or fall silent; nothing else does."""
+class EmulatedPdu(EmulatedUnit):
+    """The unit that has the registers above."""
 
     def __init__(self, name: str, outlets: Mapping[int, EmulatedNode]) -> None:
-        self.name = name
-        self.fault: Fault | None = None
-        self._outlets = dict(outlets)
-        self._overrides: dict[tuple[int, Quantity], float] = {}
-        self._garbage = random.Random(name)
+        super().__init__(name, outlets, (*_FLOATS, Quantity.ENERGY_J))
 
     @property
-    def outlet_count(self) -> int:
-        """How many outlets the unit has; one that feeds no node draws nothing."""
-        return max(self._outlets, default=0)
+    def spans(self) -> Sequence[range]:
+        """The addresses of the map."""
+        return (range(IDENTITY, IDENTITY + IDENTITY_WORDS), range(OUTLETS, OUTLETS + STRIDE * self.outlet_count))
 
-    def override(self, outlet: int, quantity: Quantity, value: float | None) -> None:
-        """Show ``value`` in an outlet's register whatever the node draws; None shows the node again."""
-        if value is None:
-            self._overrides.pop((outlet, quantity), None)
-        else:
-            self._overrides[outlet, quantity] = value
+    def words(self, function: int, address: int, count: int) -> Sequence[int]:
+        """What stands there now. Raises Refusal."""
+        if function != READ_INPUT_REGISTERS:
+            raise Refusal(ILLEGAL_FUNCTION)
+        if not any(address in span and address + count <= span.stop for span in self.spans):
+            raise Refusal(ILLEGAL_ADDRESS)
+        if address < OUTLETS:
+            return self.identity_words()[address - IDENTITY : address - IDENTITY + count]
+        first, last = _outlet_at(address), _outlet_at(address + count - 1)
+        words = [word for outlet in range(first, last + 1) for word in self.outlet_words(outlet)]
+        start = address - OUTLETS - STRIDE * (first - 1)
+        return words[start : start + count]
 
     def identity_words(self) -> tuple[int, ...]:
         """The registers from address 0."""
@@ -96,22 +83,11 @@ class EmulatedPdu:
 
     def outlet_words(self, outlet: int) -> tuple[int, ...]:
         """The registers of one outlet, now."""
-        if self.fault is Fault.GARBAGE:
-            return tuple(self._garbage.randrange(0x10000) for _ in range(STRIDE))
-        node = self._outlets.get(outlet)
-        power_w, energy_j = (node.power_w, node.energy_j) if node else (0.0, 0.0)
-        values = {
-            Quantity.POWER_W: power_w,
-            Quantity.VOLTAGE_V: VOLTAGE_V,
-            Quantity.CURRENT_A: power_w / (VOLTAGE_V * POWER_FACTOR),
-            Quantity.FREQUENCY_HZ: FREQUENCY_HZ,
-            Quantity.POWER_FACTOR: POWER_FACTOR,
-            Quantity.APPARENT_VA: power_w / POWER_FACTOR,
-            Quantity.ENERGY_J: energy_j,
-        }
-        for quantity in Quantity:
-            if self.fault is Fault.NAN and quantity is not Quantity.ENERGY_J:  # an integer has no NaN
-                values[quantity] = math.nan
-            values[quantity] = self._overrides.get((outlet, quantity), values[quantity])
-        energy_mj = round(values.pop(Quantity.ENERGY_J) * 1000)
-        return struct.unpack(_WORDS, _OUTLET.pack(*values.values(), energy_mj))
+        values = self.values(outlet)
+        energy_j = values[Quantity.ENERGY_J]
+        energy_mj = 0 if math.isnan(energy_j) else round(energy_j * 1000)  # an integer has no NaN
+        return struct.unpack(_WORDS, _OUTLET.pack(*(values[quantity] for quantity in _FLOATS), energy_mj))
+
+
+def _outlet_at(address: int) -> int:
+    return (address - OUTLETS) // STRIDE + 1

@@ -15,12 +15,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """An emulated world that is up: its process, its places by name, its nodes' journals."""
+    """An emulated world that is up: its process, its places by name, its nodes' journals, its RAPL trees' folders."""
 
     pid: int
     control: Place
     pdus: dict[str, Place]
     journals: dict[str, str]
+    rapl: dict[str, str] = {}
 
 
 def write_ready(path: Path, ready: Ready) -> None:

@@ -94,13 +94,18 @@ class InstallTree:
         """Build and install. Raises InstallFailed."""
         with tempfile.TemporaryDirectory(prefix="wattloop-") as scratch:
             copy = Path(scratch, "wattloop")
-            copy.mkdir()
-            for name in ("pyproject.toml", "README.md", "LICENSE"):
-                shutil.copy(self.tree / name, copy)
-            for name in ("agent", "coordinator", "hil", "scenarios", "systemd", "requirements"):
-                shutil.copytree(self.tree / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            copy_sources(self.tree, copy)
             _pip(self.prefix, ["--no-index", "--no-build-isolation", "--force-reinstall", copy]).do()
         return f"installed  {self.tree} into {self.prefix}"
+
+
+def copy_sources(tree: Path, copy: Path) -> None:
+    """What a build of the tree reads, and nothing else that may lie there."""
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(tree / name, copy)
+    for name in ("agent", "coordinator", "hil", "scenarios", "systemd", "requirements"):
+        shutil.copytree(tree / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def environment_steps(prefix: Path, python: Path, wheel: Path | None) -> Iterable[Step]:

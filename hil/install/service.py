@@ -68,7 +68,7 @@ def reload_steps(service: Service) -> Iterator[Step]:
 
 def removal_steps(service: Service, prefix: Path, root: Path, *, running: bool) -> Iterator[Step]:
     """Stop the service and take away what the installation put there; configuration, state and user stay."""
-    if running:
+    if running and (UNITS / service.unit).exists():
         yield Run(["systemctl", "stop", instances(service.unit)])
         yield Run(["systemctl", "disable", "--quiet", service.unit], may_fail=True)  # it may never have been enabled
     for file in service.files:

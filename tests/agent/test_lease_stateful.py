@@ -114,7 +114,9 @@ class Agent(RuleBasedStateMachine):
     def command_of_an_older_coordinator(self, limit_w: float) -> None:
         self.epoch += 1
         self.send(self.command(limit_w=limit_w))
-        self.send(self.command(limit_w=limit_w, epoch=self.epoch - 1))
+        stale = self.command(limit_w=limit_w, epoch=self.epoch - 1)
+        self.send(stale)
+        assert self.line.said[stale.id].code == "stale_epoch"
 
     @rule(limit_w=limits, late_s=st.sampled_from([-3600.0, 3600.0]))
     def command_out_of_time(self, limit_w: float, late_s: float) -> None:

@@ -214,6 +214,26 @@ async def test_a_coordinator_that_comes_gets_the_backlog_soon(bench: Bench) -> N
     assert await bench.spooled() == 0
 
 
+async def test_a_coordinator_that_is_there_but_acknowledges_nothing_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await bench.start()
+    bench.coordinator.deaf = lambda _: True
+    bench.uplink.coordinator_state(CoordinatorState(online=True, instance="a", epoch=1))
+    for _ in range(130):
+        await bench.sample()
+        await bench.wait(1.0)
+    assert bench.uplink.not_acked
+    bench.coordinator.deaf = lambda _: False
+    await bench.sample()
+    assert not bench.uplink.not_acked
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "the coordinator acknowledges no samples",
+        "the coordinator acknowledges samples again",
+    ]
+
+
 async def test_no_backlog_is_sent_to_a_coordinator_that_is_known_to_be_away(bench: Bench) -> None:
     await bench.start(coordinator=False)
     bench.uplink.coordinator_state(CoordinatorState(online=False, instance="a", epoch=1))

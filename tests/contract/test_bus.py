@@ -49,6 +49,17 @@ async def publish_all(bus: Bus, topic: str, payloads: list[bytes]) -> None:
                 await asyncio.sleep(0.001)
 
 
+async def seen_before(bus: Bus, mark: bytes) -> set[bytes]:
+    """What arrives before ``mark`` does.
+
+    A set: a broker may hand a message over twice, live and retained, to who subscribes in that moment.
+    """
+    seen: list[bytes] = []
+    while mark not in seen:
+        seen += payloads(await collect(bus, 1))
+    return set(seen) - {mark}
+
+
 def payloads(messages: list[Inbound]) -> list[bytes]:
     return [message.payload for message in messages]
 
@@ -106,11 +117,12 @@ async def test_a_retained_message_waits_for_who_comes_later(world: World) -> Non
     writer.publish("site/state", b"old", retain=True)
     writer.publish("site/state", b"new", retain=True)
     writer.publish("site/event", b"not retained")
-    echo = await world.started("echo", "site/#")  # once this one has it, the broker has it
-    assert payloads(await collect(echo, 1)) == [b"new"]
+    await writer.stop()  # now the broker has it
     reader = await world.started("reader", "site/#")
-    [message] = await collect(reader, 1)
+    message = (await collect(reader, 1))[0]
     assert (message.topic, message.payload, message.retained) == ("site/state", b"new", True)
+    reader.publish("site/mark", b"mark")
+    assert await seen_before(reader, b"mark") <= {b"new"}
 
 
 async def test_a_retained_message_that_arrives_live_is_not_marked(world: World) -> None:
@@ -127,19 +139,18 @@ async def test_an_empty_retained_message_clears_the_old_one(world: World) -> Non
     writer.publish("site/state", b"old", retain=True)
     writer.publish("site/state", b"", retain=True)
     writer.publish("site/other", b"kept", retain=True)
-    await collect(echo, 3)
+    await collect(echo, 3)  # now the broker has it
     reader = await world.started("reader", "site/#")
-    assert payloads(await collect(reader, 1)) == [b"kept"]
+    reader.publish("site/mark", b"mark")
+    assert await seen_before(reader, b"mark") == {b"kept"}
 
 
 async def test_a_subscription_may_come_after_the_start(world: World) -> None:
     bus = await world.started("late")
     bus.publish("site/state", b"before", retain=True)
     bus.subscribe("site/#")
-    [message] = await collect(bus, 1)
-    assert message.payload == b"before"
     bus.publish("site/event", b"after")
-    assert payloads(await collect(bus, 1)) == [b"after"]
+    assert await seen_before(bus, b"after") == {b"before"}
 
 
 @pytest.mark.parametrize(
@@ -166,12 +177,13 @@ async def test_wildcards(world: World, topic_filter: str, taken: str, not_taken:
 async def test_wildcards_leave_dollar_topics_alone(world: World) -> None:
     if not world.has_dollar_topics:
         pytest.skip(f"{world.name} lets no client publish to such a topic")
-    everything = await world.started("everything", "#", "+/x")
+    readers = [await world.started(f"reader-{n}", wildcard) for n, wildcard in enumerate(["#", "+/x"])]
     named = await world.started("named", "$own/#")
     writer = await world.started("writer")
     writer.publish("$own/x", b"hidden")
     writer.publish("plain/x", b"seen")
-    assert payloads(await collect(everything, 1)) == [b"seen"]
+    for reader in readers:
+        assert payloads(await collect(reader, 1)) == [b"seen"]
     assert payloads(await collect(named, 1)) == [b"hidden"]
 
 
@@ -183,7 +195,7 @@ async def test_a_cut_connection_leaves_its_will_retained(world: World) -> None:
     await world.cut(bus)
     assert payloads(await collect(observer, 1)) == [b"lost"]
     late = await world.started("late", "site/+/state")
-    [message] = await collect(late, 1)
+    message = (await collect(late, 1))[0]
     assert (message.payload, message.retained) == (b"lost", True)
 
 

@@ -3,7 +3,7 @@ import pytest
 from coordinator.records import Tombstone
 from coordinator.stream import MAX_RANGES, Stream
 from hil.devices import Quality
-from hil.wire import Lost, Record
+from hil.wire import Lost, NodeState, Presence, Record
 
 
 def records(*seqs):
@@ -65,3 +65,21 @@ def test_frays_only_with_absurdly_many_holes(stream):
     assert not stream.frayed
     stream.admit(records(3 * MAX_RANGES))
     assert stream.frayed
+
+
+def state(generated, stream="0123abcd"):
+    return NodeState(state=Presence.DISCONNECTED, session=1, stream=stream, generated=generated)
+
+
+def test_what_belongs_to_a_run_is_what_came_and_what_its_agent_still_has(stream):
+    assert stream.books().generated(state(9)) == 0  # nothing came: whose count it is, nobody can tell
+    stream.admit(records(1, 2, 5))
+    assert stream.books().generated(None) == 5
+    assert stream.books().generated(state(9)) == 9
+    assert stream.books().generated(state(3)) == 5  # an older word
+    assert stream.books().generated(state(9, stream="another")) == 5
+
+
+def test_what_an_earlier_run_had_is_not_this_one_s(stream):
+    stream.admit(records(101, 102, 105))
+    assert stream.books().generated(state(110)) == 5

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.install import SERVICE
 from hil.broker import find_mosquitto
 from hil.install.environment import is_hidden
+from hil.install.service import DEFAULT_PREFIX
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -235,12 +237,10 @@ def test_loop_closes_under_the_directives(services: Machine) -> None:
 
 
 def test_shipped_configuration_measures_this_machine(services: Machine) -> None:
-    services.do("rm", "/etc/wattloop/agent.yaml")
-    assert install(services, "wattloop-agent").returncode == 0
-    subscribe = ["mosquitto_sub", "-C", "1", "-W", "20", "-t", "wattloop/v1/lab/node/my-node/last/cpu"]
-    assert 10 <= json.loads(services.do(*subscribe))["power_w"] <= 65
-    services.write("/etc/wattloop/agent.yaml", AGENT)
-    services.do("systemctl", "restart", "wattloop-agent")
+    with configured(services, SERVICE.config.text(DEFAULT_PREFIX)):
+        services.until_active("wattloop-agent")
+        subscribe = ["mosquitto_sub", "-C", "1", "-W", "20", "-t", "wattloop/v1/lab/node/my-node/last/cpu"]
+        assert 10 <= json.loads(services.do(*subscribe))["power_w"] <= 65
 
 
 def test_killed_agent_leaves_no_cap_and_comes_back(services: Machine) -> None:
@@ -263,13 +263,10 @@ def test_hanging_agent_is_replaced(services: Machine) -> None:
 
 
 def test_wrong_configuration_is_no_endless_restart(services: Machine) -> None:
-    services.write("/etc/wattloop/agent.yaml", AGENT.replace("mode: act", "mode: obey"))
-    services.run("systemctl", "restart", "wattloop-agent")
-    services.until("the agent failed", lambda: services.show("wattloop-agent", "ActiveState") == "failed")
-    assert services.show("wattloop-agent", "ExecMainStatus") == "2"
-    assert "/etc/wattloop/agent.yaml" in services.do("journalctl", "--unit=wattloop-agent", "--output=cat")
-    services.write("/etc/wattloop/agent.yaml", AGENT)
-    services.do("systemctl", "start", "wattloop-agent")
+    with configured(services, AGENT.replace("mode: act", "mode: obey")):
+        services.until("the agent failed", lambda: services.show("wattloop-agent", "ActiveState") == "failed")
+        assert services.show("wattloop-agent", "ExecMainStatus") == "2"
+        assert "/etc/wattloop/agent.yaml" in services.do("journalctl", "--unit=wattloop-agent", "--output=cat")
 
 
 @pytest.mark.parametrize("unit", ["wattloop-agent.service", "wattloop-coordinator@.service"])
@@ -290,6 +287,7 @@ def test_removal_takes_the_service_and_leaves_what_is_the_users(services: Machin
     assert "wattloop-coordinator@.service" in result.stdout, "it should say for whom the environment stays"
     assert services.cap_w() is None
     assert services.show("wattloop-agent", "LoadState") == "not-found"
+    assert install(services, "wattloop-agent", "--uninstall").returncode == 0, "once more should do no harm"
     for path in ("/etc/wattloop/agent.yaml", "/var/lib/wattloop-agent", "/opt/wattloop/bin/wattloop-agent"):
         services.do("test", "-e", path)
     assert install(services, "wattloop-agent").returncode == 0
@@ -303,10 +301,24 @@ def changed(machine: Machine, line: str) -> Iterator[None]:
     machine.write(path, f"[Service]\n{line}\n")
     machine.do("systemctl", "daemon-reload")
     machine.do("systemctl", "restart", "wattloop-agent")
-    yield
-    machine.do("rm", path)
-    machine.do("systemctl", "daemon-reload")
-    machine.do("systemctl", "restart", "wattloop-agent")
+    try:
+        yield
+    finally:
+        machine.do("rm", path)
+        machine.do("systemctl", "daemon-reload")
+        machine.do("systemctl", "restart", "wattloop-agent")
+
+
+@contextmanager
+def configured(machine: Machine, text: str) -> Iterator[None]:
+    """The agent started with another configuration, and afterwards with its own."""
+    machine.write("/etc/wattloop/agent.yaml", text)
+    machine.do("systemctl", "restart", "--no-block", "wattloop-agent")
+    try:
+        yield
+    finally:
+        machine.write("/etc/wattloop/agent.yaml", AGENT)
+        machine.do("systemctl", "restart", "wattloop-agent")
 
 
 def outer_pid(machine: Machine, pid: int) -> int:

@@ -1,18 +1,23 @@
 """The wheel, installed elsewhere: complete, and deaf to modules of the same names where it is run."""
 
-import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from hil.install.environment import copy_sources
+
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parent.parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+VERSION = PYPROJECT["project"]["version"]
+PACKAGES = ("agent", "coordinator", "hil")
 PROGRAMS = ("wattloop-agent", "wattloop-coordinator", "wattloop-hil")
 
 
@@ -25,11 +30,10 @@ def run(argv: Sequence[str | Path], cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built from a copy: builds leave files behind and pack what earlier ones left."""
+    """The wheel of this tree, built from the same copy as the install command builds it from."""
     work = tmp_path_factory.mktemp("wheel")
     copy = work / "tree"
-    hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "tests")
-    shutil.copytree(ROOT, copy, ignore=hidden)
+    copy_sources(ROOT, copy)
     pip = [sys.executable, "-I", "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     run([*pip, "--wheel-dir", work, copy], cwd=work)
     return next(work.glob("wattloop-*.whl"))
@@ -54,7 +58,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def decoys(tmp_path: Path) -> Path:
     """A folder whose modules have our packages' names."""
-    for name in ("agent", "coordinator", "hil"):
+    for name in PACKAGES:
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the decoy {name} was imported')\n")
     return tmp_path
 
@@ -62,25 +66,27 @@ def decoys(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run_among_decoys(environment: Path, decoys: Path, program: str) -> None:
     version = run([environment / "bin" / program, "--version"], cwd=decoys)
-    assert version.split() == [program, "0.1.0"]
+    assert version.split() == [program, VERSION]
     assert "usage: " + program in run([environment / "bin" / program, "--help"], cwd=decoys)
 
 
 def test_wheel_brings_its_files(environment: Path, decoys: Path) -> None:
-    code = "from hil.places import data_path, source_tree; print(source_tree(), *map(data_path, {names!r}), sep='\\n')"
-    names = ("scenarios", "systemd", "requirements")
-    tree, *places = run([environment / "bin" / "python", "-I", "-c", code.format(names=names)], cwd=decoys).splitlines()
+    declared: dict[str, list[str]] = PYPROJECT["tool"]["setuptools"]["data-files"]
+    names = [Path(target).name for target in declared]
+    code = f"from hil.places import data_path, source_tree; print(source_tree(), *map(data_path, {names}), sep='\\n')"
+    tree, *places = run([environment / "bin" / "python", "-I", "-c", code], cwd=decoys).splitlines()
     assert tree == "None"
-    for name, place in zip(names, map(Path, places), strict=True):
-        assert place == environment / "share" / "wattloop" / name
-        shipped = {path.name for path in place.iterdir() if path.is_file()}
-        ours = {path.name for path in (ROOT / name).iterdir() if path.is_file() and not path.name.startswith(".")}
-        assert shipped == (ours if name != "requirements" else {"base.lock"})
+    for (target, patterns), place in zip(declared.items(), map(Path, places), strict=True):
+        assert place == environment / target
+        ours = {path.name for pattern in patterns for path in ROOT.glob(pattern) if not path.name.startswith(".")}
+        assert {path.name for path in place.iterdir() if path.is_file()} == ours != set()
 
 
-def test_wheel_holds_our_packages_only(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.partition("/")[0] for name in names}
-    assert tops == {"agent", "coordinator", "hil", "wattloop-0.1.0.data", "wattloop-0.1.0.dist-info"}
-    assert {f"{package}/py.typed" for package in ("agent", "coordinator", "hil")} <= set(names)
-    assert "wattloop-0.1.0.dist-info/licenses/LICENSE" in names
+def test_wheel_holds_our_packages_whole_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    info = f"wattloop-{VERSION}"
+    assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"{info}.data", f"{info}.dist-info"}
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in modules} <= names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert f"{info}.dist-info/licenses/LICENSE" in names

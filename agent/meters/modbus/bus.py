@@ -1,81 +1,125 @@
 """One task at a time on each Modbus endpoint, shared by the meters behind it."""
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 from agent.meters.modbus.backoff import Backoff
 from agent.meters.modbus.blocks import Block
+from agent.meters.modbus.endpoint import Endpoint
 from agent.meters.modbus.errors import BusError, Refused, Silent
+from agent.meters.modbus.frames import answer_chars, request_chars
+from agent.meters.modbus.nameplate import QUESTION, Nameplate
+from agent.meters.modbus.turns import Turns
+from agent.meters.modbus.unit import STRANGER_TIMEOUT_S, Unit
 from hil.clock import Clock
 
 CONNECT_FIRST_S: Final = 0.25
 CONNECT_LONGEST_S: Final = 30.0
-PROBE_FIRST_S: Final = 2.0
-PROBE_LONGEST_S: Final = 300.0
-FREE_SILENCES: Final = 1
-"""A lost frame is no dead unit: so many silences in a row cost nothing but their timeout."""
+CONNECT_TIMEOUT_S: Final = 2.0
 
-Endpoint = tuple[str, int]
-"""Host and port."""
+SILENCE_CHARS: Final = 3.5
+SILENCE_AT_LEAST_S: Final = 0.00175
+"""Between frames on a serial line: 3.5 characters, 1.75 ms above 19200 baud (Modbus over Serial Line 1.02, 2.5.1.1)."""
+
+YIELD_S: Final = 2.0
+"""A unit that fell silent lets those go first that come up to so much later."""
+
+SILENCES_PER_LINK: Final = 3
+"""So many silences in a row, whoever's, and the connection itself is in doubt."""
+
+OTHER_FUNCTION: Final = {3: 4, 4: 3, QUESTION.function: 3}
+
+T = TypeVar("T")
+
+
+def frame_silence_s(endpoint: Endpoint) -> float:
+    """Seconds of silence that part two frames; 0 where the other side sees to it."""
+    return max(SILENCE_CHARS * endpoint.char_s, SILENCE_AT_LEAST_S) if endpoint.char_s else 0.0
 
 
 class Link(Protocol):
-    """A connection to an endpoint; must be closed after any error but ``Refused``."""
+    """A connection to an endpoint."""
 
     @property
     def alive(self) -> bool:
         """Whether the connection still stands."""
 
+    @property
+    def matches(self) -> bool:
+        """Whether an answer names its request. If so, the link must be closed after any error but ``Refused``."""
+
     async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
         """The words of a block. Raises BusError, Silent or Refused."""
+
+    async def describe(self, unit: int, timeout_s: float) -> Nameplate:
+        """What a unit says of itself. Raises BusError, Silent or Refused."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
-Connect = Callable[[str, int, float], Awaitable[Link]]
+Request = Callable[[Link, float], Awaitable[T]]
+"""Something asked over a link, with the seconds that there are for it."""
+
+Connect = Callable[[Endpoint, float], Awaitable[Link]]
 
 
 class ModbusBus:
     """An endpoint: requests go one after another over one connection, made when needed and made anew after an error.
 
-    A unit that stays silent is asked again after 2, 4, … 300 s, so that it costs the others one timeout a probe.
+    A unit that stays silent is asked again after 2, 4, … 300 s, and then after those in good health, so that it costs
+    them one short timeout a probe at most.
     """
 
     def __init__(self, endpoint: Endpoint, clock: Clock, connect: Connect) -> None:
         self.endpoint = endpoint
         self._clock = clock
         self._connect = connect
-        self._one_at_a_time = asyncio.Lock()
+        self._turns = Turns()
         self._link: Link | None = None
         self._connecting = Backoff(CONNECT_FIRST_S, CONNECT_LONGEST_S)
-        self._units: defaultdict[int, Backoff] = defaultdict(
-            lambda: Backoff(PROBE_FIRST_S, PROBE_LONGEST_S, FREE_SILENCES)
+        self._units: defaultdict[int, Unit] = defaultdict(Unit)
+        self._silences = 0
+        self._free_at = -float("inf")
+        self._silence_s = 0.0
+        self._seats = itertools.count()
+
+    def take_seat(self) -> int:
+        """How many meters came before: what each does but rarely, they do in turn."""
+        return next(self._seats)
+
+    async def read(
+        self, unit: int, block: Block, *, silence_s: float = 0.0, timeout_s: float | None = None
+    ) -> Sequence[int]:
+        """The words of a block. Raises BusError, at once while a unit or the endpoint is given time to recover.
+
+        The line is silent for ``silence_s`` before the request and after the answer; without ``timeout_s`` the unit
+        gets a multiple of what it took for earlier answers.
+        """
+        return await self._ask(
+            unit, block, lambda link, within_s: link.read(unit, block, within_s), silence_s, timeout_s
         )
 
-    async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
-        """The words of a block. Raises BusError, at once while a unit or the endpoint is given time to recover."""
-        health = self._units[unit]
-        self._let_rest(health)
-        async with self._one_at_a_time:
-            self._let_rest(health)  # it may have failed another reading meanwhile
-            link = await self._connected(timeout_s)
-            try:
-                words = await link.read(unit, block, timeout_s)
-            except Refused:
-                health.worked()
-                raise
-            except Silent as error:
-                health.failed(self._clock.monotonic(), str(error))
-                self.close()
-                raise
-            except (BusError, asyncio.CancelledError):
-                self.close()  # what comes in later belongs to a request that nobody waits for
-                raise
-            health.worked()
-            return words
+    async def describe(self, unit: int, *, silence_s: float = 0.0, timeout_s: float | None = None) -> Nameplate:
+        """What a unit says of itself; all else is as with ``read``. Raises BusError."""
+        return await self._ask(
+            unit, QUESTION, lambda link, within_s: link.describe(unit, within_s), silence_s, timeout_s
+        )
+
+    async def _ask(self, unit: int, block: Block, request: Request[T], silence_s: float, timeout_s: float | None) -> T:
+        known = self._units[unit]
+        self._let_rest(known.probing)
+        now = self._clock.monotonic()
+        async with self._turns.turn(now + YIELD_S if known.probing.failures else now):
+            self._let_rest(known.probing)  # it may have failed another reading meanwhile
+            link = await self._connected()
+            if not link.matches and known.may_answer_late(block.function, self._clock.monotonic()):
+                await self._synchronise(link, unit, block, silence_s, timeout_s)
+            return await self._exchange(link, unit, block, request, silence_s, timeout_s)
 
     def close(self) -> None:
         """Close the connection; the next read makes another."""
@@ -83,13 +127,85 @@ class ModbusBus:
             self._link.close()
             self._link = None
 
-    async def _connected(self, timeout_s: float) -> Link:
+    async def _synchronise(
+        self, link: Link, unit: int, block: Block, silence_s: float, timeout_s: float | None
+    ) -> None:
+        """Ask for something whose answer cannot be the late one: a unit that answers it has done with all before it."""
+        question = Block(OTHER_FUNCTION[block.function], block.address, 1)
+        try:
+            await self._exchange(
+                link, unit, question, lambda at, within_s: at.read(unit, question, within_s), silence_s, timeout_s
+            )
+        except Refused as error:
+            if error.unreachable:
+                raise
+        self._units[unit].unanswered.clear()
+
+    async def _exchange(
+        self,
+        link: Link,
+        unit: int,
+        block: Block,
+        request: Request[T],
+        silence_s: float,
+        timeout_s: float | None,
+    ) -> T:
+        known = self._units[unit]
+        await self._be_silent(silence_s)
+        wire_s = self._wire_s(block)
+        began = self._clock.monotonic()
+        try:
+            answer = await request(link, (timeout_s or known.timeout_s(self._stranger_s())) + wire_s)
+        except Refused as error:
+            if error.unreachable:
+                known.failed(self._clock.monotonic(), str(error))
+            else:
+                self._answered(known, block, began + wire_s)
+            raise
+        except (BusError, asyncio.CancelledError) as error:
+            self._failed(link, known, block, error)
+            raise
+        finally:
+            self._free_at = self._clock.monotonic()
+        self._answered(known, block, began + wire_s)
+        return answer
+
+    def _answered(self, known: Unit, block: Block, began: float) -> None:
+        self._silences = 0
+        known.answered(block.function, max(0.0, self._clock.monotonic() - began))
+
+    def _failed(self, link: Link, known: Unit, block: Block, error: BaseException) -> None:
+        now = self._clock.monotonic()
+        if not isinstance(error, BusError) or isinstance(error, Silent):  # given up, or nothing came
+            known.left_open(block.function, now)
+        if isinstance(error, Silent):
+            known.failed(now, str(error))
+            self._silences += 1
+        if link.matches or not link.alive or self._silences >= SILENCES_PER_LINK:
+            self.close()
+            self._silences = 0
+
+    async def _be_silent(self, silence_s: float) -> None:
+        """Wait until the line has been silent for as long as the last unit asked and the next one need."""
+        deadline = self._free_at + max(frame_silence_s(self.endpoint), silence_s, self._silence_s)
+        self._silence_s = silence_s
+        if self._clock.monotonic() < deadline:
+            await self._clock.sleep_until(deadline)
+
+    def _wire_s(self, block: Block) -> float:
+        return (request_chars() + answer_chars(block.count)) * self.endpoint.char_s
+
+    def _stranger_s(self) -> float:
+        """Seconds for a unit that never answered: as much as the slowest of the others gets."""
+        return max((unit.usual_timeout_s or 0.0 for unit in self._units.values()), default=0.0) or STRANGER_TIMEOUT_S
+
+    async def _connected(self) -> Link:
         if self._link is not None and self._link.alive:
             return self._link
         self.close()
         self._let_rest(self._connecting)
         try:
-            self._link = await self._connect(*self.endpoint, timeout_s)
+            self._link = await self._connect(self.endpoint, CONNECT_TIMEOUT_S)
         except BusError as error:
             self._connecting.failed(self._clock.monotonic(), str(error))
             raise
@@ -99,6 +215,24 @@ class ModbusBus:
     def _let_rest(self, health: Backoff) -> None:
         if health.wait_s(self._clock.monotonic()) > 0:
             raise BusError(health.reason)  # in the same words each time, so that a log can tell it is the same fault
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One unit on a bus, and the manner in which it is asked (see ``ModbusBus.read``)."""
+
+    bus: ModbusBus
+    unit: int
+    silence_s: float = 0.0
+    timeout_s: float | None = None
+
+    async def read(self, block: Block) -> Sequence[int]:
+        """The words of a block. Raises BusError."""
+        return await self.bus.read(self.unit, block, silence_s=self.silence_s, timeout_s=self.timeout_s)
+
+    async def describe(self) -> Nameplate:
+        """What the unit says of itself. Raises BusError."""
+        return await self.bus.describe(self.unit, silence_s=self.silence_s, timeout_s=self.timeout_s)
 
 
 class ModbusBuses:
@@ -111,10 +245,10 @@ class ModbusBuses:
 
     def join(self, endpoint: Endpoint) -> ModbusBus:
         """The endpoint's bus; ``leave`` it when done."""
-        from agent.meters.modbus.link import connect_tcp  # agents without Modbus do without pymodbus
+        from agent.meters.modbus.connection import connect  # agents without Modbus do without pymodbus
 
         if endpoint not in self._buses:
-            self._buses[endpoint] = ModbusBus(endpoint, self._clock, connect_tcp)
+            self._buses[endpoint] = ModbusBus(endpoint, self._clock, connect)
         self._users[endpoint] = self._users.get(endpoint, 0) + 1
         return self._buses[endpoint]
 

@@ -1,4 +1,4 @@
-"""One connection to a Modbus endpoint, over pymodbus. Imported when a meter is opened: it costs memory and time.
+"""One Modbus TCP connection, over pymodbus. Imported when a meter is opened: it costs memory and time.
 
 pymodbus 3.16, left to itself, lets an answer that it cannot decode raise out of the transport (where asyncio prints a
 traceback), lets a request wait for its timeout on a connection that is lost, keeps the connection after a timeout (so
@@ -13,12 +13,16 @@ from typing import Any, Final
 from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FRAMER_NAME_TO_CLASS, FramerType
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.mei_message import ReadDeviceInformationRequest, ReadDeviceInformationResponse
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 from pymodbus.transaction import TransactionManager
 from pymodbus.transport import CommParams, CommType
 
 from agent.meters.modbus.blocks import Block
 from agent.meters.modbus.errors import BusError, Refused, Silent
+from agent.meters.modbus.frames import asked
+from agent.meters.modbus.nameplate import BASIC, Nameplate, nameplate
+from agent.meters.modbus.nameplate import asked as nameplate_asked
 from hil.oserrors import reason
 
 NEVER_S: Final = 3600.0
@@ -26,22 +30,10 @@ NEVER_S: Final = 3600.0
 
 REQUESTS: Final = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
 
-EXCEPTIONS: Final = {
-    1: "illegal function",
-    2: "illegal address",
-    3: "illegal value",
-    4: "device failure",
-    5: "acknowledged, still at it",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "no answer behind the gateway",
-}
-
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it dumps frames on errors that we name ourselves
 
 
-async def connect_tcp(host: str, port: int, timeout_s: float) -> "Link":
+async def connect_tcp(host: str, port: int, timeout_s: float) -> "TcpLink":
     """A new Modbus TCP connection. Raises BusError."""
     transactions = _Transactions(FramerType.SOCKET)
     try:
@@ -51,11 +43,13 @@ async def connect_tcp(host: str, port: int, timeout_s: float) -> "Link":
         raise BusError(f"no connection to {host}:{port} within {timeout_s:g} s") from error
     except OSError as error:
         raise BusError(f"no connection to {host}:{port}: {reason(error)}") from error
-    return Link(transactions)
+    return TcpLink(transactions)
 
 
-class Link:
-    """A connection; one request at a time. After any error but ``Refused`` it must be closed."""
+class TcpLink:
+    """A connection; one request at a time, matched by its transaction number."""
+
+    matches: Final = True
 
     def __init__(self, transactions: "_Transactions") -> None:
         self._transactions = transactions
@@ -68,30 +62,44 @@ class Link:
     async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
         """The words of a block. Raises BusError, Silent or Refused."""
         request = REQUESTS[block.function](address=block.address, count=block.count, dev_id=unit)
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._transactions.ask(request)
-        except TimeoutError as error:
-            raise Silent(f"no answer from unit {unit} within {timeout_s:g} s") from error
-        except ModbusException as error:
-            raise BusError(f"an answer that is not to be understood: {error.string}") from error
-        return _words(answer, unit, block)
+        return _words(await self._answer(request, timeout_s), unit, block)
+
+    async def describe(self, unit: int, timeout_s: float) -> Nameplate:
+        """What the unit says of itself. Raises BusError, Silent or Refused."""
+        request = ReadDeviceInformationRequest(read_code=BASIC, object_id=0, dev_id=unit)
+        return _nameplate(await self._answer(request, timeout_s), unit)
 
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
         self._transactions.close()
 
+    async def _answer(self, request: ModbusPDU, timeout_s: float) -> ModbusPDU:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._transactions.ask(request)
+        except TimeoutError as error:
+            raise Silent(f"no answer from unit {request.dev_id} within {timeout_s:.1f} s") from error
+        except ModbusException as error:
+            raise BusError(f"an answer that is not to be understood: {error.string}") from error
+
 
 def _words(answer: ModbusPDU, unit: int, block: Block) -> Sequence[int]:
-    asked = f"{block.count} words from {block.address}, function {block.function}, unit {unit}"
     if isinstance(answer, ExceptionResponse):
-        code = answer.exception_code
-        raise Refused(f"exception {code} ({EXCEPTIONS.get(code, 'unknown')}) on reading {asked}")
+        raise Refused(answer.exception_code, asked(unit, block))
     if answer.function_code != block.function:
-        raise BusError(f"an answer to function {answer.function_code} on reading {asked}")
+        raise BusError(f"an answer to function {answer.function_code} on reading {asked(unit, block)}")
     if len(answer.registers) != block.count:
-        raise BusError(f"wrong length: {len(answer.registers)} words on reading {asked}")
+        raise BusError(f"wrong length: {len(answer.registers)} words on reading {asked(unit, block)}")
     return answer.registers
+
+
+def _nameplate(answer: ModbusPDU, unit: int) -> Nameplate:
+    if isinstance(answer, ExceptionResponse):
+        raise Refused(answer.exception_code, nameplate_asked(unit))
+    if not isinstance(answer, ReadDeviceInformationResponse):
+        raise BusError(f"an answer to function {answer.function_code} on reading {nameplate_asked(unit)}")
+    found = answer.information
+    return nameplate({number: value for number, value in found.items() if isinstance(value, bytes)})
 
 
 class _Transactions(TransactionManager):

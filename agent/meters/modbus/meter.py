@@ -1,28 +1,29 @@
 """A meter behind Modbus."""
 
-import logging
-from collections.abc import Sequence
-
-from agent.meters.modbus.blocks import Block
-from agent.meters.modbus.bus import ModbusBus, ModbusBuses
+from agent.meters.modbus.bus import ModbusBuses, Station
 from agent.meters.modbus.config import ModbusMeterConfig
-from agent.meters.modbus.errors import BusError
-from agent.meters.modbus.quantities import Quantity
-from agent.meters.modbus.registers import Register, RegisterError
-from hil.devices import DeviceFailed, DeviceUnavailable, Reading
-
-_log = logging.getLogger(__name__)
+from agent.meters.modbus.errors import BusError, Refused
+from agent.meters.modbus.judge import Judge
+from agent.meters.modbus.plan import SLOW_EVERY, Plan
+from agent.meters.modbus.reader import Reader
+from agent.meters.modbus.registers import RegisterError
+from hil.clock import Clock
+from hil.devices import DeviceUnavailable, Reading
 
 
 class ModbusMeter:
-    """Power in W, and energy in J where the device counts it, by one request a block (``config.blocks_of``)."""
+    """Power in W, and energy in J where the device counts it, as ``config.plan_of`` says how to read them."""
 
-    def __init__(self, config: ModbusMeterConfig, blocks: tuple[Block, ...], buses: ModbusBuses) -> None:
+    def __init__(self, config: ModbusMeterConfig, plan: Plan, buses: ModbusBuses, clock: Clock) -> None:
         self._config = config
-        self._blocks = blocks
+        self._plan = plan
         self._buses = buses
-        self._bus: ModbusBus | None = None
-        self._counter_lost = False
+        self._clock = clock
+        self._station: Station | None = None
+        self._seat = 0
+        self._round = 0
+        self._reader: Reader | None = None
+        self._judge: Judge | None = None
 
     @property
     def name(self) -> str:
@@ -30,46 +31,48 @@ class ModbusMeter:
         return self._config.name
 
     async def open(self) -> None:
-        """Join the endpoint's bus; the first reading connects. Raises DeviceFailed without registers."""
-        if not self._blocks:
-            raise DeviceFailed(self.name, "no registers to read")
-        if self._bus is None:
-            self._bus = self._buses.join((self._config.host, self._config.port))
+        """Join the endpoint's bus; the first reading connects."""
+        if self._station is None:
+            bus = self._buses.join(self._config.endpoint)
+            self._seat = bus.take_seat()
+            self._station = Station(bus, self._config.unit, self._plan.silence_s, self._config.timeout_s)
 
     async def read(self) -> Reading:
         """Power in W as the registers say, now. Raises DeviceUnavailable with the reason why there is none."""
-        if self._bus is None:
+        if self._station is None:
             raise DeviceUnavailable(self.name, "not open")
-        words: dict[Quantity, tuple[Register, Sequence[int]]] = {}
         try:
-            for block in self._blocks:
-                answer = await self._bus.read(self._config.unit, block, self._config.timeout_s)
-                words.update((register.quantity, (register, own)) for register, own in block.cut(answer))
-            register, own = words[Quantity.POWER_W]
-            power_w = register.decode(own)
+            reading = await self._read(self._station)
         except (BusError, RegisterError) as error:
+            self._miss(error)
             raise DeviceUnavailable(self.name, str(error)) from error
-        return Reading(power_w, self._energy_j(words.get(Quantity.ENERGY_J)))
-
-    def _energy_j(self, found: tuple[Register, Sequence[int]] | None) -> float | None:
-        """The device's counter; None where it shows none, which takes nothing from the power beside it."""
-        if found is None:
-            return None
-        register, own = found
-        try:
-            energy_j = register.decode(own)
-        except RegisterError as error:
-            if not self._counter_lost:
-                _log.warning("meter %s: %s; energy is integrated from power meanwhile", self.name, error)
-            self._counter_lost = True
-            return None
-        if self._counter_lost:
-            _log.info("meter %s: its energy counter is back", self.name)
-            self._counter_lost = False
-        return energy_j
+        self._round += 1
+        return reading
 
     async def close(self) -> None:
         """Leave the bus; harmless when repeated."""
-        if self._bus is not None:
-            self._buses.leave(self._bus)
-            self._bus = None
+        if self._station is not None:
+            self._buses.leave(self._station.bus)
+            self._station = None
+
+    async def _read(self, station: Station) -> Reading:
+        if self._reader is None or self._judge is None:
+            self._reader, self._judge = await self._commissioned(station)
+        slow = self._round == 0 or (self._round + self._seat) % SLOW_EVERY == 0
+        image = await self._reader.read(station, slow=slow)
+        return self._judge.reading(image, self._clock.monotonic())
+
+    async def _commissioned(self, station: Station) -> tuple[Reader, Judge]:
+        registers = self._plan.registers
+        if self._plan.commission is not None:
+            registers = await self._plan.commission(station)
+        reader = Reader(self.name, self._plan.rounds(registers), self._clock)
+        return reader, Judge(self.name, registers, self._plan.checks)
+
+    def _miss(self, error: Exception) -> None:
+        if self._judge is not None:
+            self._judge.gap()
+        away = isinstance(error, BusError) and not isinstance(error, Refused)
+        if away and self._plan.commission is not None:  # another device may come back in its place
+            self._reader = self._judge = None
+            self._round = 0

@@ -1,93 +1,35 @@
-"""Registers: how a table describes them, and how raw words become a believable number."""
+"""Registers: where a quantity stands, and how raw words become a believable number."""
 
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Protocol
 
-import msgspec
-
+from agent.meters.modbus.encoding import bit_field, content, number, word_count
+from agent.meters.modbus.fixes import FIXES, FixName
 from agent.meters.modbus.quantities import TRAITS, Quantity
-from hil.yamlfile import Section
 
-WORD_BYTES: Final = 2
-ZERO_OFFSET: Final = 0.5
-"""A value may pass the ends of its range by this much, in canonical units: the noise and offset of an idle meter."""
-
-_FORMATS: Final = {
-    "u16": ">H",
-    "i16": ">h",
-    "u32": ">I",
-    "i32": ">i",
-    "u64": ">Q",
-    "i64": ">q",
-    "f32": ">f",
-    "f64": ">d",
-}
-
-RegisterType = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"]
-WordOrder = Literal["big", "little"]
-Function = Literal[3, 4]
-Unsigned = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class RegisterConfig(Section, frozen=True, kw_only=True):
-    """One quantity in a table: value = raw number × ``scale``, in ``unit``.
-
-    ``address`` is the one on the wire, from 0. ``function`` and ``word_order`` (big: high word first) default to the
-    table's. ``not_available`` lists raw numbers, unsigned, by which the device says that it has no value. ``range`` is
-    what the device can show, in the canonical unit.
-    """
-
-    address: Unsigned
-    type: RegisterType
-    function: Function | None = None
-    word_order: WordOrder | None = None
-    unit: str | None = None
-    scale: float = 1.0
-    not_available: tuple[Unsigned, ...] = ()
-    range: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.scale == 0:
-            raise ValueError("expected a scale other than 0")
-        if self.range is not None and self.range[0] >= self.range[1]:
-            raise ValueError("expected a range from low to high")
-
-    @property
-    def words(self) -> int:
-        """How many words the value spans."""
-        return _words(self.type)
-
-
-class RegisterTable(Section, frozen=True, kw_only=True):
-    """The registers of a meter; power is what makes it one."""
-
-    power_w: RegisterConfig
-    energy_j: RegisterConfig | None = None
-    voltage_v: RegisterConfig | None = None
-    current_a: RegisterConfig | None = None
-    frequency_hz: RegisterConfig | None = None
-    power_factor: RegisterConfig | None = None
-    apparent_va: RegisterConfig | None = None
-
-    def given(self) -> dict[Quantity, RegisterConfig]:
-        """The registers that the table has."""
-        return {quantity: register for quantity in Quantity if (register := getattr(self, quantity)) is not None}
-
-
-def _words(kind: str) -> int:
-    return struct.calcsize(_FORMATS[kind]) // WORD_BYTES
+MOST_EXPONENT: Final = 10
+"""Powers of ten in scale registers go from −10 to 10 (SunSpec Information Model Specification V1.1, sunssf)."""
 
 
 class RegisterError(Exception):
     """Words that are no believable value of their register; says which and why."""
 
 
+class Image(Protocol):
+    """The words that a device showed in one round of requests."""
+
+    def words(self, function: int, address: int, count: int) -> Sequence[int]:
+        """``count`` words from ``address`` on. Raises LookupError where they were not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A register with every default filled in; ``factor`` leads to the canonical unit."""
+    """A register with every default filled in; value = fix(raw number × ``factor`` × 10 to the value of ``scale``).
+
+    One with ``parts`` stands nowhere itself: its value is their sum.
+    """
 
     quantity: Quantity
     function: int
@@ -98,47 +40,64 @@ class Register:
     not_available: frozenset[int] = frozenset()
     low: float = -math.inf
     high: float = math.inf
+    slow: bool = False
+    scale: "Register | None" = None
+    low_byte_first: bool = False
+    bits: tuple[int, int] | None = None
+    fix: FixName | None = None
+    parts: tuple["Register", ...] = ()
 
     @property
     def count(self) -> int:
         """How many words the register spans."""
-        return _words(self.type)
+        return word_count(self.type)
 
     @property
     def end(self) -> int:
         """The address after its last word."""
         return self.address + self.count
 
-    def decode(self, words: Sequence[int]) -> float:
+    @property
+    def needs(self) -> tuple["Register", ...]:
+        """The registers whose words the value is made of."""
+        if self.parts:
+            return tuple(needed for part in self.parts for needed in part.needs)
+        return (self,) if self.scale is None else (self, self.scale)
+
+    def value(self, image: Image) -> float:
+        """The value in an image, in the canonical unit; finite and in range. Raises RegisterError or LookupError."""
+        if self.parts:
+            return self._believable(sum(part.value(image) for part in self.parts))
+        exponent = self.scale.value(image) if self.scale is not None else 0.0
+        return self.decode(image.words(self.function, self.address, self.count), exponent)
+
+    def decode(self, words: Sequence[int], exponent: float = 0.0) -> float:
         """The value of ``count`` words, in the canonical unit; finite and in range. Raises RegisterError."""
-        ordered = words[::-1] if self.little else words
-        content = b"".join(word.to_bytes(WORD_BYTES, "big") for word in ordered)
-        raw = int.from_bytes(content, "big")
+        octets = content(words, low_word_first=self.little, low_byte_first=self.low_byte_first)
+        raw = int.from_bytes(octets, "big")
         if raw in self.not_available:
-            raise RegisterError(f"{self.quantity} is not available (0x{raw:0{2 * len(content)}X})")
-        (number,) = struct.unpack(_FORMATS[self.type], content)
-        value = float(number) * self.factor
+            raise RegisterError(f"{self.quantity} is not available (0x{raw:0{2 * len(octets)}X})")
+        found = bit_field(octets, self.bits) if self.bits is not None else number(octets, self.type)
+        value = found * self.factor * 10.0**exponent if exponent >= 0 else found * self.factor / 10.0**-exponent
         if not math.isfinite(value):
-            raise RegisterError(f"{self.quantity} is not a number (0x{raw:0{2 * len(content)}X})")
-        if not self.low - ZERO_OFFSET <= value <= self.high + ZERO_OFFSET:
+            raise RegisterError(f"{self.quantity} is not a number (0x{raw:0{2 * len(octets)}X})")
+        return self._believable(value if self.fix is None else FIXES[self.fix](value))
+
+    def _believable(self, value: float) -> float:
+        slack = TRAITS[self.quantity].slack
+        if not self.low - slack <= value <= self.high + slack:
             raise RegisterError(f"{self.quantity} is {value:g}, possible are {self.low:g} to {self.high:g}")
         return value
 
 
-def resolve(
-    quantity: Quantity, config: RegisterConfig, function: Function, word_order: WordOrder, offset: int = 0
-) -> Register:
-    """The register that a table's entry describes, ``offset`` words further on; its unit must be one of TRAITS."""
-    trait = TRAITS[quantity]
-    low, high = config.range or (trait.low, trait.high)
+def scale_of(quantity: Quantity, function: int, address: int) -> Register:
+    """The register at ``address`` that tells the power of ten of a quantity; 0x8000 says that there is none."""
     return Register(
         quantity=quantity,
-        function=config.function or function,
-        address=config.address + offset,
-        type=config.type,
-        little=(config.word_order or word_order) == "little",
-        factor=config.scale * (trait.units[config.unit] if config.unit is not None else 1.0),
-        not_available=frozenset(config.not_available),
-        low=low,
-        high=high,
+        function=function,
+        address=address,
+        type="i16",
+        not_available=frozenset({0x8000}),
+        low=-MOST_EXPONENT,
+        high=MOST_EXPONENT,
     )
