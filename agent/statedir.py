@@ -1,12 +1,11 @@
 """The folder in which an agent keeps what must outlive it, and the rule that one agent at a time uses it."""
 
-import fcntl
 import logging
-import os
 from pathlib import Path
-from typing import IO
 
 from hil.clock import Clock
+from hil.durable import write_durably
+from hil.processlock import LockHeld, ProcessLock
 from hil.units import MICROSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ class StateDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock = ProcessLock(path / "agent.pid")
 
     @property
     def leases(self) -> Path:
@@ -33,31 +32,26 @@ class StateDir:
         """The file whose presence puts a person on this machine in charge of its limits."""
         return self.path / "lock"
 
+    @property
+    def window(self) -> Path:
+        """The socket at which a running agent tells how it stands."""
+        return self.path / "agent.sock"
+
     def acquire(self) -> None:
         """Keep other agents out until ``release`` or the end of the process. Raises StateDirError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self.path / "agent.pid").open("a+", encoding="ascii")
+            self._lock.acquire()
+        except LockHeld as error:
+            holder = f"process {error.holder}"
+            raise StateDirError(f"{self.path} is in use by another agent, {holder}; stop it first") from error
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise StateDirError(f"{reason}; name a folder that can be written in state_dir") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
-            raise StateDirError(f"{self.path} is in use by another agent, process {holder}; stop it first") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
 
     def release(self) -> None:
         """Let others in; harmless when repeated."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def next_session(self, clock: Clock) -> int:
         """A number higher than in any earlier life, on disk before it is used.
@@ -71,20 +65,7 @@ class StateDir:
             before = 0
         session = max(before + 1, clock.wall_us() // MICROSECONDS_PER_SECOND)
         try:
-            self._store(path, session)
+            write_durably(path, f"{session}\n")
         except OSError as error:  # a full disk: the time alone has to do
             log.warning("%s: %s; the session number is not stored", path, error.strerror)
         return session
-
-    def _store(self, path: Path, session: int) -> None:
-        fresh = path.with_suffix(".new")
-        with fresh.open("w", encoding="ascii") as file:
-            file.write(f"{session}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        folder = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,9 +1,9 @@
 """A site's own state: who may coordinate it, and how often it was coordinated before."""
 
-import fcntl
-import os
 from pathlib import Path
-from typing import IO
+
+from hil.durable import write_durably
+from hil.processlock import LockHeld, ProcessLock
 
 EXPECTED = "expected a whole number"
 
@@ -21,48 +21,28 @@ class Site:
     def __init__(self, state_dir: Path, name: str) -> None:
         self._dir = state_dir
         self._epoch = state_dir / f"{name}.epoch"
-        self._lock_path = state_dir / f"{name}.lock"
-        self._lock: IO[str] | None = None
+        self._lock = ProcessLock(state_dir / f"{name}.lock")
 
     def acquire(self) -> None:
         """Hold the site until ``release`` or the process ends. Raises SiteError when another process holds it."""
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
-            lock = self._lock_path.open("a+", encoding="ascii")
+            self._lock.acquire()
+        except LockHeld as error:
+            raise SiteError(
+                f"another coordinator of this site runs here, process {error.holder}; stop it first"
+            ) from error
         except OSError as error:
             raise SiteError(f"{error.filename}: {error.strerror}; choose another folder with --state-dir") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
-            raise SiteError(f"another coordinator of this site runs here, process {holder}; stop it first") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
 
     def release(self) -> None:
         """Let go of the site; harmless when repeated."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def next_epoch(self, seen: int) -> int:
         """One more than the highest epoch that this site or any of its agents (``seen``) knows; fsynced."""
         epoch = max(self._read(), seen) + 1
-        fresh = self._epoch.with_suffix(".epoch.new")
-        with fresh.open("w", encoding="ascii") as file:
-            file.write(f"{epoch}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._epoch)
-        folder = os.open(self._dir, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(self._epoch, f"{epoch}\n")
         return epoch
 
     def _read(self) -> int:

@@ -1,15 +1,12 @@
 """A thread for calls to a device that may never return."""
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from agent.worker import Thread
 
-Job = tuple[Future[Any], Callable[[], Any]]
+T = TypeVar("T")
 
 
 class Blocked(Exception):
@@ -21,8 +18,8 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: SimpleQueue[Job | None] | None = None
-        self._last: Future[Any] | None = None
+        self._thread = Thread(name)
+        self._last: asyncio.Future[Any] | None = None
 
     @property
     def busy(self) -> bool:
@@ -33,31 +30,19 @@ class Worker:
         """What ``job`` returns, or raises. Raises Blocked if it takes longer: its result is then dropped."""
         if self.busy:
             raise Blocked("an earlier reading still blocks")
-        if self._jobs is None:
-            self._jobs = SimpleQueue()
-            threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True).start()
-        self._last = future = Future[T]()
-        future.set_running_or_notify_cancel()  # it will be done, whoever stops waiting for it
-        self._jobs.put((future, job))
-        try:
-            async with asyncio.timeout(patience_s):
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            if future.done():  # it was the job itself
-                raise
-            raise Blocked(f"no answer within {patience_s:g} s") from error
+        self._last = future = self._thread.do(job)
+        future.add_done_callback(_look_at)
+        await asyncio.wait({future}, timeout=patience_s)
+        if not future.done():
+            raise Blocked(f"no answer within {patience_s:g} s")
+        return future.result()
 
     def close(self) -> None:
         """End the thread, once it has returned from its last call; harmless when repeated."""
-        if self._jobs is not None:
-            self._jobs.put(None)
-            self._jobs = None
+        self._thread.stop()
+        self._thread = Thread(self._name)
 
 
-def _work(jobs: SimpleQueue[Job | None]) -> None:
-    while (entry := jobs.get()) is not None:
-        future, job = entry
-        try:
-            future.set_result(job())
-        except BaseException as error:  # noqa: BLE001  # whoever awaits it is told
-            future.set_exception(error)
+def _look_at(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()  # where nobody waits for it any more, an error is as good as a result

@@ -12,10 +12,9 @@ from pathlib import Path
 import msgspec
 
 from coordinator.commands.options import default_state_dir, factor, seconds
-from coordinator.ledgerschema import LedgerError
-from coordinator.loop import RunSnapshot
+from coordinator.ledgerschema import LedgerError, ledger_file
 from coordinator.records import EventRow
-from coordinator.run import LiveRun, RunError, RunOptions, newest_snapshot
+from coordinator.run import LiveRun, Past, RunError, RunOptions, can_go_on, past_of
 from coordinator.scenario import Overrides, Scenario, load_config, load_scenario
 from coordinator.site import SiteError
 from coordinator.summary import RunSummary, summarise
@@ -27,8 +26,12 @@ from hil.sdnotify import Notifier
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the subcommand takes."""
     parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="the scenario (YAML)")
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="keep the run there, or resume the one that is there"
+    )
+    where.add_argument(
+        "--runs", type=Path, metavar="DIR", help="keep runs there, and resume the newest if it is of this very scenario"
     )
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where the site's start counter lives")
     parser.add_argument("--mqtt", metavar="URL", help="use this broker, not the scenario's")
@@ -47,13 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         overrides = _overrides(arguments)
         config = load_config(arguments.scenario, overrides).value
-        run_dir = arguments.run_dir or _new_run_dir(config.name)
-        snapshot = newest_snapshot(run_dir, arguments.scenario)
-        start_us = None if snapshot is None else snapshot.timeline.start_us
+        run_dir = arguments.run_dir or run_folder(arguments, config.name)
+        past = past_of(run_dir, arguments.scenario)
+        start_us = None if past is None else past.snapshot.timeline.start_us
         scenario = load_scenario(arguments.scenario, clock, overrides, start_us=start_us)
         state_dir = arguments.state_dir or _state_dir(scenario)
         options = RunOptions(run_dir, state_dir, arguments.take_over, arguments.drain)
-        asyncio.run(_until_signal(scenario, snapshot, options, clock))
+        asyncio.run(_until_signal(scenario, past, options, clock))
         summary = summarise(run_dir, scenario.zone)
     except (RunError, SiteError, LedgerError) as error:
         raise Failure(str(error)) from error
@@ -73,11 +76,9 @@ def _overrides(arguments: argparse.Namespace) -> Overrides:
     return replace(overrides, duration_s=simulated_s if config.run_s is None else min(simulated_s, config.run_s))
 
 
-async def _until_signal(
-    scenario: Scenario, snapshot: RunSnapshot | None, options: RunOptions, clock: SystemClock
-) -> None:
+async def _until_signal(scenario: Scenario, past: Past | None, options: RunOptions, clock: SystemClock) -> None:
     notifier = Notifier.from_environment()
-    live = LiveRun(scenario, snapshot, options, clock, notifier, lambda event: _tell(scenario, event))
+    live = LiveRun(scenario, past, options, clock, notifier, lambda event: _tell(scenario, event))
     task = asyncio.ensure_future(live.go())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,9 +95,14 @@ def _tell(scenario: Scenario, event: EventRow) -> None:
     print(f"{at:%a %H:%M:%S}{where}  {event.kind}: {event.detail}", flush=True)
 
 
-def _new_run_dir(name: str) -> Path:
+def run_folder(arguments: argparse.Namespace, name: str) -> Path:
+    """A new folder; with ``--runs`` the newest one there, if its run can go on."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{stamp}-{name}"
+    fresh = (arguments.runs or Path("runs")) / f"{stamp}-{name}"
+    if arguments.runs is None:
+        return fresh
+    newest = max((ledger.parent for ledger in arguments.runs.glob(f"*/{ledger_file(Path()).name}")), default=fresh)
+    return newest if can_go_on(newest, arguments.scenario) else fresh
 
 
 def _state_dir(scenario: Scenario) -> Path:

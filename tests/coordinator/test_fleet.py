@@ -15,7 +15,7 @@ NODE = "jetson-1"
 class Bench:
     """A fleet on a memory bus, with everything it reports kept in lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int = 7) -> None:
         self.clock = ManualClock()
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.broker, self.clock.monotonic)
@@ -24,7 +24,7 @@ class Bench:
         self.notices: list[Notice] = []
         self.stale: list[str] = []
         journal = Journal(self.acks.append, self.effects.append, self.notices.append, self.stale.append)
-        self.fleet = Fleet(TOPICS, "lab", 7, 60.0, 100, self.clock, self.bus, journal)
+        self.fleet = Fleet(TOPICS, "lab", epoch, 60.0, 100, self.clock, self.bus, journal)
         self.agent = MemoryBus(self.broker, self.clock.monotonic)
         self.agent.subscribe(TOPICS.node("+").cmd)
 
@@ -243,3 +243,64 @@ async def test_the_end_of_a_run_releases_and_waits_for_the_last_word(bench: Benc
     bench.answer(release.command, AckState.RELEASED)
     assert bench.fleet.unanswered == 0
     assert bench.turn() == []
+
+
+async def sent_by(bench: Bench, seconds: float) -> list[str]:
+    """The ids of the commands that ``repeat`` sends in the course of some seconds, looking twice a second."""
+    for _ in range(round(2 * seconds)):
+        await bench.clock.advance(0.5)
+        bench.fleet.repeat()
+    bench.agent.deliver("end", b"", retained=False)
+    return [decode(message.payload, Command).id for message in await bench.agent.receive() if message.topic != "end"]
+
+
+async def test_a_command_whose_end_was_not_heard_is_asked_after(bench: Bench) -> None:
+    bench.fleet.ask("night", "paper", limit(7.5))
+    (first,) = bench.turn()
+    bench.answer(first.command, AckState.APPLIED)
+    bench.fleet.ask("night", "paper", limit(6.0))
+    (second,) = bench.turn()
+    bench.answer(second.command, AckState.APPLIED)
+    assert len(await bench.heard()) == 2
+    assert await sent_by(bench, 1.5) == []
+    assert await sent_by(bench, 9.0) == [first.command.id]
+    assert await sent_by(bench, 10.0) == [first.command.id]  # patiently
+    bench.answer(first.command, AckState.SUPERSEDED)
+    assert await sent_by(bench, 20.0) == []
+
+
+async def test_commands_of_an_earlier_life_are_followed_to_their_ends(
+    bench: Bench,
+) -> None:
+    earlier = Bench(epoch=6)
+    earlier.fleet.on_birth(NODE, birth())
+    earlier.fleet.ask("night", "paper", limit(9.0))
+    (old,) = earlier.turn()
+    earlier.fleet.ask("night", "paper", limit(8.0))
+    (older,) = earlier.turn()
+    bench.fleet.restore(earlier.fleet.demands())
+    bench.fleet.adopt([old, older])
+    (row,) = bench.turn()
+    bench.answer(row.command, AckState.RECEIVED)
+    assert [command.id for command in await bench.heard()] == [row.command.id]
+    assert await sent_by(bench, 3.0) == [old.command.id]
+    bench.answer(old.command, AckState.SUPERSEDED)
+    assert await sent_by(bench, 1.0) == [older.command.id]  # whoever answers is asked on at once
+    bench.answer(older.command, AckState.REJECTED, code="stale_epoch")  # it never got there
+    assert bench.stale == []
+    assert bench.notices == []
+    assert await sent_by(bench, 20.0) == []
+
+
+async def test_a_limit_of_an_earlier_life_is_not_sent_to_an_agent_that_may_still_obey_it(bench: Bench) -> None:
+    earlier = Bench(epoch=6)
+    earlier.fleet.on_birth(NODE, birth())
+    earlier.fleet.ask("night", "paper", limit(9.0))
+    (old,) = earlier.turn()
+    earlier.fleet.release_all()
+    (release,) = earlier.turn()
+    bench.fleet.adopt([old, release])
+    assert await sent_by(bench, 1.0) == [release.command.id]
+    bench.answer(release.command, AckState.RELEASED)
+    assert await sent_by(bench, 58.0) == []
+    assert await sent_by(bench, 2.0) == [old.command.id]  # its lease is over in any case

@@ -224,6 +224,7 @@ async def test_commands_come_back_with_what_became_of_them(ledger, reader):
         ),
         CommandTrail(renewal, (), ()),
     ]
+    assert reader.open_commands() == [renewal]
 
 
 async def test_signals_come_back_by_step(ledger, reader):
