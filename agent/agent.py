@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ from agent.leasestore import LeaseStore, StoreFailed
 from agent.machine import clock_synchronised
 from agent.mailbox import Mailbox, reading
 from agent.obedience import Obedience
+from agent.report import NewestSamples, NodeReport
 from agent.sample import Sample
 from agent.sampler import MeterCadence, Sampler
 from agent.spool import Books, Committed, SampleStore, Spool
@@ -19,6 +21,7 @@ from agent.statedir import StateDir
 from agent.supervision import Supervisor
 from agent.uplink import Uplink
 from agent.voice import Voice
+from agent.window import Window
 from hil.bus import Bus, Inbound
 from hil.clock import Clock
 from hil.sdnotify import Notifier
@@ -87,6 +90,8 @@ class Agent:
         )
         # A node may have several meters; the first that measures it judges its limits.
         self._own_meter = next((meter.name for meter in config.meters if config.measured_by(meter) == config.node), "")
+        self._newest = NewestSamples(clock)
+        self._window = Window(state_dir.window, self._report)
         self._books = Books()
         self._announced_stream = ""
         self._sampled = clock.monotonic()
@@ -99,6 +104,7 @@ class Agent:
             await self._start()
         except BaseException:
             await self._tasks.stop()
+            await self._window.close()
             await self._bus.stop()
             await self._spool.close()
             raise
@@ -114,6 +120,7 @@ class Agent:
         self._tasks.start("spool", self._spool.run)
         await self._obedience.start()
         self._tasks.start("obedience", self._obedience.run)
+        await self._window.open()
         self._mailbox.subscribe()
         self._bus.on_connection(self._connection)
         await self._bus.start()
@@ -126,6 +133,7 @@ class Agent:
         log.info("agent %s of site %s: %d meters, mode %s", *self._summary())
 
     async def _stop(self) -> None:
+        await self._window.close()
         await self._tasks.stop("sampler")
         try:
             await self._obedience.stop()
@@ -157,6 +165,7 @@ class Agent:
     def _take(self, sample: Sample) -> None:
         self._sampled = self._clock.monotonic()
         self._spool.append(sample)
+        self._newest.take(sample)
         self._last.show(sample)
         if sample.meter == self._own_meter:
             self._obedience.observe(sample.power_w, sample.quality)
@@ -219,6 +228,23 @@ class Agent:
             acked=self._books.acked,
             spooled=self._books.spooled,
             lost=self._books.lost,
+        )
+
+    async def _report(self) -> NodeReport:
+        self._books = await self._spool.books()
+        return NodeReport(
+            site=self._config.site,
+            node=self._config.node,
+            mode=self._config.mode,
+            pid=os.getpid(),
+            version=self._identity.version,
+            lease_state=self._obedience.state,
+            broker=self._bus.description,
+            connected=self._bus.connected,
+            own_meter=self._own_meter,
+            meters=self._newest.report(),
+            actuators=self._obedience.reports,
+            books=str(self._books),
         )
 
     # --- housekeeping -------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def load_setup(path: Path, clock: Clock, environment: Mapping[str, str] = os.env
     maker.check()
     document.check()
     meters = tuple(meter for meter in made if meter is not None)
-    actuators = tuple(make_actuator(actuator) for actuator in config.actuators)
+    actuators = tuple(make_actuator(actuator, clock) for actuator in config.actuators)
     return Setup(config, broker, _state_dir(document, environment), meters, actuators)
 
 

@@ -16,6 +16,7 @@ from agent.lease import UNLIMITED, Bounds, Lease, Refusal, Stack, show
 from agent.leasestore import Answered, Change, StoreFailed
 from agent.notice import notice
 from agent.office import Office, Order
+from agent.report import ActuatorReport, report_actuator, report_lease
 from agent.watch import LeaseState
 from hil.devices import DeviceError, DeviceFailed, Quality, Setting
 from hil.verification import Verification
@@ -57,6 +58,7 @@ class Desk:
             max_w=self._stack.bounds.max_w,
             step_w=self._grip.capabilities.step_w,
             profiles=list(self._grip.capabilities.profiles),
+            note=self._grip.capabilities.note[:500],
         )
 
     def take(self, order: Order) -> Refusal | None:
@@ -109,10 +111,17 @@ class Desk:
         """Publish what limits this actuator if it changed (``again``: anyway)."""
         if self._stack is None:
             return
-        effect = self._verification.effect if self._verification is not None else Effect.PENDING
-        state = notice(self._grip, self._stack, effect, self._office.watch.locked)
+        state = self._notice(self._stack)
         if again or state != self._published:
             self._published = state if self._office.publish(state) else None
+
+    def report(self) -> ActuatorReport:
+        """How the actuator stands now."""
+        if self._stack is None:
+            return ActuatorReport(self._grip.name, self._grip.kind)
+        now = self._clock.boottime()
+        leases = [report_lease(held, self._office.answers.get(held.command.id), now) for held in self._stack.leases]
+        return report_actuator(self._grip.kind, self._notice(self._stack), leases)
 
     async def finish(self) -> None:
         """End every lease, restore the device and close it."""
@@ -308,6 +317,10 @@ class Desk:
         limit_w = wanted.limit_w
         self._verification = Verification(limit_w, started=self._clock.boottime()) if limit_w is not None else None
 
+    def _notice(self, stack: Stack) -> LimitState:
+        effect = self._verification.effect if self._verification is not None else Effect.PENDING
+        return notice(self._grip, stack, effect, self._office.watch.locked)
+
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _answer(self, lease: Lease, **changes: object) -> Ack:
@@ -318,7 +331,9 @@ class Desk:
 
     def _applied(self, lease: Lease, found: Setting) -> Ack:
         # With several sources the device may read back less than this lease asks for.
-        return self._answer(lease, state=AckState.APPLIED, applied_w=lease.limit_w, readback_w=found.limit_w)
+        return self._answer(
+            lease, state=AckState.APPLIED, applied_w=lease.limit_w, readback_w=found.limit_w, detail=found.note
+        )
 
     async def _fail(self, lease: Lease, error: Exception) -> None:
         self._office.tally.failed += 1

@@ -44,9 +44,9 @@ class EnergyMeter:
             self.gaps += 1
             self._previous = None
 
-    def _counted(self, energy_j: float, counter_epoch: int) -> EnergyState:
+    def _counted(self, energy_j: float, counter_epoch: int | None) -> EnergyState:
         self._device = True
-        before, same_counter = self._state, self._counter_epoch in {None, counter_epoch}
+        before, same_counter = self._state, self._counter_epoch == counter_epoch
         self._counter_epoch = counter_epoch
         if before is None:
             return EnergyState(energy_j, self._first_epoch, device=True)

@@ -2,7 +2,7 @@
 
 Pure: no clock, no device, no disk. Every call gets its instant (seconds on CLOCK_BOOTTIME) and says what ended; the
 desk (``agent.desk``) does what follows. Leases stack, one per issuer and action: of the limits the most restrictive
-holds, of the profiles the one with the lowest ``priority`` number.
+holds, of the profiles and of what a workload should do the one with the lowest ``priority`` number.
 """
 
 import math
@@ -10,11 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hil.devices import Capabilities, Setting
-from hil.wire import Action, Command, Expiry
+from hil.devices import Capabilities, Setting, WorkloadState
+from hil.wire import Action, Command, Expiry, Verb
 
 CHANGE_INTERVAL_S: Final = 1.0
 UNLIMITED: Final = Setting()
+LEAVES: Final = {
+    Verb.START: WorkloadState.RUNNING,
+    Verb.RESUME: WorkloadState.RUNNING,
+    Verb.PAUSE: WorkloadState.PAUSED,
+    Verb.STOP: WorkloadState.STOPPED,
+}
 
 Slot = tuple[str, Action]
 
@@ -77,7 +83,16 @@ class Lease:
 
     def same_as(self, other: "Lease | None") -> bool:
         """Whether this lease asks for what ``other`` does, so that it is a renewal."""
-        return other is not None and (self.limit_w, self.command.profile) == (other.limit_w, other.command.profile)
+        return other is not None and self._asks == other._asks
+
+    @property
+    def workload(self) -> WorkloadState | None:
+        """What the command leaves its program doing."""
+        return LEAVES[self.command.workload] if self.command.workload is not None else None
+
+    @property
+    def _asks(self) -> Setting:
+        return Setting(self.limit_w, self.command.profile, self.workload)
 
 
 class Stack:
@@ -87,6 +102,7 @@ class Stack:
         self.bounds = bounds.within(capabilities)
         self.hold_w: float | None = None
         self._profiles = capabilities.profiles
+        self._workload = capabilities.workload
         self._limits = capabilities.min_w is not None or capabilities.max_w is not None
         self._live: dict[Slot, Lease] = {}
         self._changed_at = -math.inf
@@ -95,6 +111,7 @@ class Stack:
     def actions(self) -> list[str]:
         """What a command may ask of this actuator."""
         actions = [Action.LIMIT] * self._limits + [Action.PROFILE] * bool(self._profiles)
+        actions += [Action.WORKLOAD] * self._workload
         return [action.value for action in (*actions, Action.RELEASE)] if actions else []
 
     @property
@@ -167,13 +184,14 @@ class Stack:
         return [self._live.pop(slot) for slot in list(slots)]
 
     def _setting(self, leases: Iterable[Lease]) -> Setting:
-        limit_w, profile, priority = self.hold_w, None, math.inf
-        for lease in leases:
+        limit_w, profile, workload = self.hold_w, None, None
+        # Of equal priority the newest decides, so it comes last.
+        for lease in sorted(leases, key=lambda lease: -lease.command.priority):
             if lease.limit_w is not None:
                 limit_w = lease.limit_w if limit_w is None else min(limit_w, lease.limit_w)
-            if lease.command.profile is not None and lease.command.priority <= priority:
-                profile, priority = lease.command.profile, lease.command.priority
-        return Setting(limit_w, profile)
+            profile = lease.command.profile or profile
+            workload = lease.workload or workload
+        return Setting(limit_w, profile, workload)
 
     def _unfit(self, command: Command) -> Refusal | None:
         if command.action.value not in self.actions:
@@ -185,6 +203,8 @@ class Stack:
             return Refusal("malformed", f"limit_w {command.limit_w} with action {command.action.value}")
         if (command.profile is not None) != (command.action is Action.PROFILE):
             return Refusal("malformed", f"profile {command.profile} with action {command.action.value}")
+        if (command.workload is not None) != (command.action is Action.WORKLOAD):
+            return Refusal("malformed", f"workload {command.workload} with action {command.action.value}")
         if command.limit_w is not None and not math.isfinite(command.limit_w):
             return Refusal("malformed", "limit_w is not finite")
         if command.limit_w is not None and command.limit_w < 0:
@@ -193,14 +213,16 @@ class Stack:
 
 
 def _restricts(before: Setting, after: Setting) -> bool:
-    """Whether nothing changes, or only a limit goes down."""
+    """Whether nothing changes, or only a limit goes down or a program is held back."""
     if before == after:
         return True
     lower = after.limit_w is not None and (before.limit_w is None or after.limit_w < before.limit_w)
-    return lower and before.profile == after.profile
+    held_back = after.workload in {WorkloadState.PAUSED, WorkloadState.STOPPED}
+    return (lower or held_back) and before.profile == after.profile
 
 
 def show(setting: Setting) -> str:
-    """A setting for people: ``7.5 W``, ``eco``, ``no limit``."""
-    parts = [f"{setting.limit_w:g} W" if setting.limit_w is not None else "", setting.profile or ""]
+    """A setting for people: ``7.5 W``, ``eco``, ``paused``, ``no limit``."""
+    limit = f"{setting.limit_w:g} W" if setting.limit_w is not None else ""
+    parts = [limit, setting.profile or "", setting.workload or ""]
     return " ".join(part for part in parts if part) or "no limit"

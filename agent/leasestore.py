@@ -5,17 +5,17 @@ One SQLite file, one worker thread. A change is one transaction; a *durable* one
 durable one.
 """
 
-import asyncio
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 from agent.gate import Fence
+from agent.worker import Thread, Worker
 from hil.wire import TERMINAL, Ack, WireError, decode, encode
 
 ANSWERS_KEPT: Final = 1024
@@ -63,6 +63,11 @@ class Memory:
     fences: dict[str, Fence] = field(default_factory=dict)
     undo: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def unfinished(self) -> list[Answered]:
+        """The answers that are not terminal."""
+        return [answered for answered in self.answers if answered.ack.state not in TERMINAL]
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -76,19 +81,18 @@ class Change:
     durable: bool = True
 
 
-def _one_thread() -> Executor:
-    return ThreadPoolExecutor(1, thread_name_prefix="lease-store")
+def _own_thread() -> Worker:
+    return Thread("lease-store")
 
 
 class LeaseStore:
     """The store in one file, worked on by one ``worker``. The constructor only stores; ``open`` acts."""
 
-    def __init__(self, path: Path, worker: Callable[[], Executor] = _one_thread) -> None:
+    def __init__(self, path: Path, worker: Callable[[], Worker] = _own_thread) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._new_worker = worker
-        self._worker: Executor | None = None
-        self._synchronous = "FULL"
+        self._worker: Worker | None = None
         self._writes = 0
 
     async def open(self) -> Memory:
@@ -102,21 +106,21 @@ class LeaseStore:
         await self._do(lambda: self._write(change))
         self._writes += 1
         if self._writes % TIDY_EVERY == 0 and self._worker is not None:
-            self._worker.submit(self._tidy)  # after the write, so that no command waits for it
+            self._worker.do(self._tidy)  # after the write, so that no command waits for it
 
     async def close(self) -> None:
         """Close the file; harmless when repeated or before ``open``."""
         if self._worker is None:
             return
         await self._do(self._close)
-        self._worker.shutdown(wait=False)
+        self._worker.stop()
         self._worker = None
 
     async def _do(self, work: Callable[[], T]) -> T:
         if self._worker is None:
             raise StoreFailed(f"{self._path}: not open")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+            return await self._worker.do(work)
         except (sqlite3.Error, OSError) as error:
             raise StoreFailed(f"{self._path}: {error}") from error
 
@@ -141,7 +145,6 @@ class LeaseStore:
         except sqlite3.Error:
             connection.close()
             raise
-        self._synchronous = "FULL"
         return connection
 
     def _replace(self, error: sqlite3.DatabaseError) -> Memory:
@@ -161,13 +164,14 @@ class LeaseStore:
         return memory
 
     def _write(self, change: Change) -> None:
-        self._sync("FULL" if change.durable else "NORMAL")
-        self._transact(lambda connection: _apply(connection, change))
-
-    def _sync(self, level: str) -> None:
-        if self._synchronous != level:
-            self._opened().execute(f"PRAGMA synchronous = {level}")
-            self._synchronous = level
+        if change.durable:
+            self._transact(lambda connection: _apply(connection, change))
+            return
+        self._opened().execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._transact(lambda connection: _apply(connection, change))
+        finally:
+            self._opened().execute("PRAGMA synchronous = FULL")
 
     def _transact(self, work: Callable[[sqlite3.Connection], None]) -> None:
         with self._opened() as connection:  # commits, or rolls back on any exception
@@ -193,35 +197,49 @@ class LeaseStore:
         return self._connection
 
 
+def peek(path: Path) -> Memory:
+    """What a store holds, without opening it for work: nothing is changed. Raises StoreFailed."""
+    # Without a write-ahead log nobody has it open, and a file that nobody may write to can be read, too.
+    options = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)) as connection:
+            return _load(connection)
+    except sqlite3.Error as error:
+        raise StoreFailed(f"{path}: {error}") from error
+
+
 def _apply(connection: sqlite3.Connection, change: Change) -> None:
     _save_answers(connection, change.answers)
     if change.fence is not None:
-        _save_fences(connection, dict([change.fence]))
+        _save_fence(connection, *change.fence)
     if change.remember is not None:
-        _save_undo(connection, dict([change.remember]))
+        _save_undo(connection, *change.remember)
     if change.forget is not None:
         connection.execute("DELETE FROM undo WHERE actuator = ?", (change.forget,))
-    connection.executemany("UPDATE answers SET settled = 1 WHERE id = ?", [(name,) for name in change.settled])
+    for command_id in change.settled:
+        connection.execute("UPDATE answers SET settled = 1 WHERE id = ?", (command_id,))
 
 
 def _save(connection: sqlite3.Connection, memory: Memory) -> None:
     _save_answers(connection, tuple(memory.answers))
-    _save_fences(connection, memory.fences)
-    _save_undo(connection, memory.undo)
+    for issuer, fence in memory.fences.items():
+        _save_fence(connection, issuer, fence)
+    for actuator, snapshot in memory.undo.items():
+        _save_undo(connection, actuator, snapshot)
 
 
 def _save_answers(connection: sqlite3.Connection, answers: tuple[Answered, ...]) -> None:
-    rows = [(a.ack.id, a.refused, a.ack.state in TERMINAL, encode(a.ack)) for a in answers]
-    connection.executemany(_SAVE_ANSWER, rows)
+    for answered in answers:
+        ack = answered.ack
+        connection.execute(_SAVE_ANSWER, (ack.id, answered.refused, ack.state in TERMINAL, encode(ack)))
 
 
-def _save_fences(connection: sqlite3.Connection, fences: dict[str, Fence]) -> None:
-    rows = [(issuer, fence.epoch, fence.seq) for issuer, fence in fences.items()]
-    connection.executemany("INSERT OR REPLACE INTO fences VALUES (?, ?, ?)", rows)
+def _save_fence(connection: sqlite3.Connection, issuer: str, fence: Fence) -> None:
+    connection.execute("INSERT OR REPLACE INTO fences VALUES (?, ?, ?)", (issuer, fence.epoch, fence.seq))
 
 
-def _save_undo(connection: sqlite3.Connection, undo: dict[str, str]) -> None:
-    connection.executemany("INSERT OR REPLACE INTO undo VALUES (?, ?)", list(undo.items()))
+def _save_undo(connection: sqlite3.Connection, actuator: str, snapshot: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO undo VALUES (?, ?)", (actuator, snapshot))
 
 
 def _load(connection: sqlite3.Connection) -> Memory:

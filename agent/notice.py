@@ -20,9 +20,11 @@ def notice(grip: Grip, stack: Stack, effect: Effect, locked: bool) -> LimitState
         desired_w=min(asked_w, default=wanted.limit_w),
         effective_w=grip.held.limit_w if grip.held is not None else None,
         profile=wanted.profile,
+        workload=wanted.workload,
         source="local lock" if locked else _source(deciding, wanted),
         state=_state(grip, wanted, effect),
         valid_until=max(map(_end, deciding), default=None),
+        note=grip.note,
     )
 
 

@@ -21,6 +21,7 @@ from agent.grip import Grip
 from agent.lease import UNLIMITED, Bounds, Refusal
 from agent.leasestore import Change, LeaseStore, Memory
 from agent.office import Office, Order, Tally
+from agent.report import ActuatorReport
 from agent.watch import Failsafe, LeaseState, Watch
 from hil.clock import Clock
 from hil.devices import Actuator, DeviceError, Quality
@@ -150,6 +151,11 @@ class Obedience:
     def infos(self) -> list[ActuatorInfo]:
         """What can be commanded now."""
         return [desk.info for desk in self._desks.values() if desk.info is not None]
+
+    @property
+    def reports(self) -> tuple[ActuatorReport, ...]:
+        """How each actuator stands now."""
+        return tuple(desk.report() for desk in self._desks.values())
 
     async def start(self) -> list[ActuatorInfo]:
         """Undo what an earlier life left and return what can be commanded. Raises StoreFailed."""

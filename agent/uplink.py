@@ -28,6 +28,7 @@ NOT_ACKED_S: Final = 60.0
 RETRY_MAX_S: Final = 30.0
 WINDOW_BATCHES: Final = 4
 BACKLOG_SHARE: Final = 0.8
+DRAIN_TRIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Uplink:
         self._coordinator: CoordinatorState | None = None
         self._behind = False
         self._progress = 0
+        self._patience_s = ACK_S
         self._retry_s = ACK_S
         self._retry_at = 0.0
         self._go = asyncio.Event()
@@ -116,19 +118,21 @@ class Uplink:
         self._flights = [flight for flight in self._flights if flight not in landed]
         if any(flight.hist for flight in landed):
             self._progress += 1
-            self._retry_s = ACK_S
+            self._retry_s = self._patience_s
         self._changed.set()
 
     def connection(self, up: bool) -> None:
         """Note that the bus is connected, or no longer."""
         if up:
             self._start_over()
+        self._changed.set()
 
     def coordinator_state(self, state: CoordinatorState) -> None:
         """Note that the coordinator is there, or not; a new one has the backlog sent at once."""
         if state.online and state != self._coordinator:
             self._start_over()
         self._coordinator = state
+        self._changed.set()
 
     # --- the backlog --------------------------------------------------------------------------------------------------
 
@@ -140,8 +144,12 @@ class Uplink:
             tasks.create_task(self._catch_up(), name="uplink backlog")
 
     async def drain(self, seconds: float) -> None:
-        """Return when all is acknowledged, or nobody is there to do so, at the latest after ``seconds``."""
+        """Return when all is acknowledged, or nobody is there to do so, at the latest after ``seconds``.
+
+        There is no time to be patient: what is not acknowledged soon is sent again.
+        """
         deadline = self._clock.monotonic() + seconds
+        self._patience_s = seconds / DRAIN_TRIES
         self._start_over()
         while self._heard and self._clock.monotonic() < deadline:
             self._changed.clear()
@@ -152,19 +160,20 @@ class Uplink:
     @property
     def _heard(self) -> bool:
         """Whether somebody may be listening; unknown is reason enough to try."""
-        return self._bus.connected and (self._coordinator is None or self._coordinator.online)
+        state = self._coordinator
+        return self._bus.connected and (state is None or state.online or state.draining)
 
     def _start_over(self) -> None:
-        self._retry_s = ACK_S
+        self._retry_s = self._patience_s
         self._behind = True
         self._go.set()
 
     async def _watch(self) -> None:
         while True:
             now = self._clock.monotonic()
-            overdue = [flight for flight in self._flights if now - flight.sent >= ACK_S]
+            overdue = [flight for flight in self._flights if now - flight.sent >= self._patience_s]
             if overdue:
-                self._flights = [flight for flight in self._flights if now - flight.sent < ACK_S]
+                self._flights = [flight for flight in self._flights if now - flight.sent < self._patience_s]
                 self._behind = True
                 self._changed.set()
             self._look_for_acks(now)

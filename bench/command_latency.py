@@ -2,7 +2,8 @@
 
 Real processes over mosquitto on loopback: an emulated node, an agent, and a bare paho client as the coordinator. The
 floor is measured in turn with every command: a bare paho round trip (QoS 1, no delay) through the same broker to an
-echo process, one append of the command and fdatasync on the agent's disk, and one exchange with the actuator.
+echo process, one append of the command and fdatasync on the agent's disk, and the actuator's own round trip (its driver
+sets a limit and reads it back, as ``applied`` demands).
 
     python bench/command_latency.py [--runs 5] [--commands 100]
 
@@ -10,6 +11,7 @@ prints one JSON line: medians over the runs, with the spread (lowest and highest
 """
 
 import argparse
+import asyncio
 import json
 import os
 import queue
@@ -25,18 +27,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.actuators.emulated import EmulatedActuator, EmulatedActuatorConfig
 from hil.broker import EmbeddedBroker
-from hil.emulated.messages import SetCap
-from hil.emulated.ready import Ready, read_ready
+from hil.devices import Setting
+from hil.emulated.ready import read_ready
 from hil.tether import tethered
 from hil.wire import Ack, AckState, Action, Command, Heartbeat, Target, Topics, decode, encode
 
@@ -58,10 +60,11 @@ actuators: [{{name: board, kind: emulated, node: jetson-1, port: {control}, min_
 """
 TOPICS = Topics("bench")
 NODE = TOPICS.node("jetson-1")
+P = ParamSpec("P")
 T = TypeVar("T")
 PING, PONG = "bench/ping", "bench/pong"
 PATIENCE_S = 10.0
-PAUSE_S = 0.01
+PAUSE_S = 0.005
 HIGHEST_W, LOWEST_W = 19.5, 5.5
 
 
@@ -70,13 +73,13 @@ class Peer:
 
     def __init__(self, url: str, topics: list[str], take: Callable[[MQTTMessage], None] | None = None) -> None:
         self.inbox: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._topics = topics
         self._take = take
         self.client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         self.client.on_socket_open = _no_delay
         self.client.on_connect = self._connected
-        self.client.on_subscribe = lambda *_: self._ready.put(True)
+        self.client.on_subscribe = lambda *_: self._ready.put(None)
         self.client.on_message = self._message
         parts = urlsplit(url)
         self.client.connect(parts.hostname or "", parts.port or 1883)
@@ -90,16 +93,21 @@ class Peer:
     def _message(self, _: Client, __: object, message: MQTTMessage) -> None:
         if self._take is not None:
             self._take(message)
-        self.inbox.put((time.perf_counter(), message.payload))
+        self.inbox.put((time.perf_counter(), bytes(message.payload)))
 
 
-def _no_delay(_: Client, __: object, sock: socket.socket) -> None:
+def _no_delay(_: Client, __: object, sock: object) -> None:
+    assert isinstance(sock, socket.socket)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def echo(url: str) -> None:
     """Answer every ping with a pong of the same size, for ever."""
-    peer = Peer(url, [PING], lambda message: peer.client.publish(PONG, message.payload, qos=1) and None)
+
+    def answer(message: MQTTMessage) -> None:
+        peer.client.publish(PONG, message.payload, qos=1)
+
+    peer = Peer(url, [PING], answer)
     while True:
         peer.inbox.get()
 
@@ -110,7 +118,8 @@ class World:
 
     coordinator: Peer
     pinger: Peer
-    control: socket.socket
+    loop: asyncio.Runner
+    actuator: EmulatedActuator
     disk: int
     seq: int = 0
     limit_w: float = HIGHEST_W
@@ -129,11 +138,13 @@ class World:
         return time.perf_counter() - started
 
     def actuate(self) -> float:
-        """Seconds of one exchange with the actuator."""
-        line = msgspec.json.encode(SetCap(node="spare", cap_w=10.0)) + b"\n"
+        """Seconds that the actuator's driver takes by itself to set a limit and read it back."""
+        return self.loop.run(self._set_and_read_back())
+
+    async def _set_and_read_back(self) -> float:
         started = time.perf_counter()
-        self.control.sendall(line)
-        self.control.recv(4096)
+        await self.actuator.apply(Setting(limit_w=10.0))
+        await self.actuator.readback()
         return time.perf_counter() - started
 
     def next_command(self, commands: int) -> Command:
@@ -167,24 +178,27 @@ class World:
 
 def run(world: World, commands: int, all_commands: int) -> dict[str, float]:
     """One run: milliseconds at p50 and p99 of commands and of their floors, taken in turn."""
-    taken, floors, parts = [], [], []
+    taken, parts = [], []
     for _ in range(commands):
         command = world.next_command(all_commands)
         payload = encode(command)
-        part = (world.ping(payload), world.sync(payload), world.actuate())
-        time.sleep(PAUSE_S)
-        taken.append(world.command(command))
-        floors.append(sum(part))
-        parts.append(part)
+        parts.append((rested(world.ping, payload), rested(world.sync, payload), rested(world.actuate)))
+        taken.append(rested(world.command, command))
         if world.seq % 100 == 0:
             beat(world)
-        time.sleep(PAUSE_S)
+    floors = [sum(part) for part in parts]
     trip, sync, actuator = (1e3 * statistics.median(column) for column in zip(*parts, strict=True))
     figures = {"p50": _at(taken, 0.5), "p99": _at(taken, 0.99), "floor_p50": _at(floors, 0.5)}
     figures |= {"floor_p99": _at(floors, 0.99), "round_trip": trip, "fdatasync": sync, "actuator": actuator}
     figures["ratio_p50"] = figures["p50"] / figures["floor_p50"]
     figures["ratio_p99"] = figures["p99"] / figures["floor_p99"]
     return figures
+
+
+def rested(measure: Callable[P, float], *what: P.args, **how: P.kwargs) -> float:
+    """What ``measure`` gives after a short rest: the floor must not find warmer caches than a command does."""
+    time.sleep(PAUSE_S)
+    return measure(*what, **how)
 
 
 def _at(values: list[float], share: float) -> float:
@@ -212,9 +226,12 @@ def begin(stack: ExitStack, folder: Path) -> World:
     births = Peer(broker.url, [NODE.birth])
     births.inbox.get(timeout=PATIENCE_S)
     births.client.loop_stop()
-    control = stack.enter_context(connect(ready))
+    config = EmulatedActuatorConfig(name="spare", node="spare", port=ready.control.port, min_w=5.0, max_w=20.0)
+    loop = stack.enter_context(asyncio.Runner())
+    actuator = EmulatedActuator(config)
+    stack.callback(lambda: loop.run(actuator.close()))
     disk = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    world = World(coordinator, Peer(broker.url, [PONG]), control, disk)
+    world = World(coordinator, Peer(broker.url, [PONG]), loop, actuator, disk)
     wait_for(lambda: _echoes(world))
     beat(world)
     return world
@@ -222,16 +239,9 @@ def begin(stack: ExitStack, folder: Path) -> World:
 
 def start(stack: ExitStack, command: list[str], folder: Path | None = None) -> None:
     """Run a process until the stack unwinds."""
-    process = subprocess.Popen(tethered(command), cwd=folder)
+    process = subprocess.Popen(tethered(command), cwd=folder, stdout=subprocess.DEVNULL)
     stack.callback(process.wait)
     stack.callback(process.terminate)
-
-
-def connect(ready: Ready) -> socket.socket:
-    """A connection to the emulation's control socket."""
-    control = socket.create_connection((ready.control.host, ready.control.port))
-    control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return control
 
 
 def _echoes(world: World) -> bool | None:

@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "init": Subcommand("write a scenario for the agents that a broker hears", "coordinator.commands.init"),
     "nodes": Subcommand("list the agents that a broker hears", "coordinator.commands.nodes"),
     "replay": Subcommand("compute a recorded run again and compare, byte for byte", "coordinator.commands.replay"),
+    "plan": Subcommand("plan jobs, inference, batteries and grid together", "coordinator.commands.plan"),
     "install": Subcommand("install coordinators as services", "coordinator.install"),
 }
 

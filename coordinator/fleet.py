@@ -8,87 +8,25 @@ Commands are on disk before they are on the wire: ``decide`` gives rows, the cal
 import logging
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from coordinator.controllers.api import Limit, Profile, Release
+from coordinator.orders import Demand, NodeOrders, Order
 from coordinator.records import AckRow, CommandRow, EffectRow
 from hil.bus import Bus
 from hil.clock import Clock, utc
 from hil.devices import Quality
+from hil.units import MICROSECONDS_PER_SECOND
 from hil.verification import Verification
 from hil.wire import TERMINAL, Ack, AckState, Action, Birth, Command, Effect, Target, Topics, encode
 
 log = logging.getLogger(__name__)
 
 RESEND_S: Final = 2.0
+ASK_S: Final = 10.0
+OPEN_KEPT: Final = 100
 RETRY_MAX_S: Final = 300.0
-
-
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """What one source wants of a node: a limit in W, or a profile."""
-
-    source: str
-    node: str
-    microgrid: str
-    limit_w: float | None = None
-    profile: str | None = None
-    reason: str = ""
-
-    def same_as(self, other: "Demand | None") -> bool:
-        """Whether the node would be asked for the same thing; the reason does not count."""
-        return other is not None and (self.limit_w, self.profile) == (other.limit_w, other.profile)
-
-
-@dataclass(slots=True)
-class Order:
-    """A command that was decided, and how far it has come. Times are monotonic seconds."""
-
-    row: CommandRow
-    demand: Demand | None
-    decided: float
-    published: float | None = None
-    sent_again: float | None = None
-    state: AckState | None = None
-    effect: Effect = Effect.PENDING
-    verification: Verification | None = None
-
-    @property
-    def command(self) -> Command:
-        """The command itself."""
-        return self.row.command
-
-    @property
-    def ended(self) -> bool:
-        """Whether the agent has said its last word on it."""
-        return self.state in TERMINAL
-
-
-@dataclass(slots=True)
-class NodeOrders:
-    """One node's affairs: the demands on it, what its agent can do, and the command that stands."""
-
-    demands: dict[str, Demand] = field(default_factory=dict)
-    birth: Birth | None = None
-    standing: Order | None = None
-    open: dict[str, Order] = field(default_factory=dict)
-    retry_at: float = 0.0
-    retry_s: float = 0.0
-
-    def wanted(self) -> Demand | None:
-        """The strictest demand: the lowest limit; where there is none, the first profile."""
-        limits = [demand for demand in self.demands.values() if demand.limit_w is not None]
-        if limits:
-            return min(limits, key=lambda demand: (demand.limit_w, demand.source))
-        return min(self.demands.values(), key=lambda demand: demand.source, default=None)
-
-    def actuator(self, action: Action) -> str | None:
-        """The first actuator that can do it."""
-        if self.birth is None:
-            return None
-        return next((info.name for info in self.birth.actuators if action in info.actions), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +115,12 @@ class Fleet:
         for demand in demands:
             self._node(demand.node).demands[demand.source] = demand
 
+    def adopt(self, rows: Iterable[CommandRow]) -> None:
+        """Follow commands of earlier lives, of which no end is known, to their ends."""
+        now = self._clock.monotonic()
+        for row in rows:
+            self._open(self._node(row.command.target.node), Order(row, None, now))
+
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def decide(self, k: int | None, t_us: int) -> list[CommandRow]:
@@ -187,7 +131,7 @@ class Fleet:
             order = self._due(node, orders, now, k, t_us)
             if order is not None:
                 orders.standing = order
-                orders.open[order.command.id] = order
+                self._open(orders, order)
                 rows.append(order.row)
         return rows
 
@@ -199,15 +143,38 @@ class Fleet:
                 self._send(order)
 
     def repeat(self) -> None:
-        """Send again what no agent has answered for a while; the id makes a repeat harmless."""
+        """Send again what no agent has answered for a while; the id makes a repeat harmless.
+
+        A command that stands no more and whose end was not heard is asked after in the same way.
+        """
         now = self._clock.monotonic()
         for orders in self._nodes.values():
             order = orders.standing
-            if order is None or order.state is not None:
-                continue
-            last = order.sent_again or order.published
-            if (last is None and now - order.decided >= RESEND_S) or (last is not None and now - last >= RESEND_S):
+            if order is not None and order.state is None and now - order.last_sent >= RESEND_S:
                 self._send(order)
+            owed = self._owed(orders, now) if now >= orders.ask_at else None
+            if owed is not None:
+                orders.ask_at = now + ASK_S
+                self._send(owed)
+
+    def _owed(self, orders: NodeOrders, now: float) -> Order | None:
+        """The oldest command that stands no more and whose end should have been heard."""
+        standing = orders.standing
+        if standing is not None and now - standing.decided < RESEND_S:
+            return None
+        # An old limit must not come into force now: not before its agent knows a newer command, or its lease is over.
+        answered = standing is not None and standing.state is not None
+        now_s = self._clock.wall_us() / MICROSECONDS_PER_SECOND
+        for order in orders.open.values():
+            harmless = answered or order.command.action is Action.RELEASE or order.lapsed(now_s)
+            if order is not standing and harmless:
+                return order
+        return None
+
+    def _open(self, orders: NodeOrders, order: Order) -> None:
+        orders.open[order.command.id] = order
+        if len(orders.open) > OPEN_KEPT:  # an agent that has long been silent
+            del orders.open[next(iter(orders.open))]
 
     @property
     def unanswered(self) -> int:
@@ -307,19 +274,20 @@ class Fleet:
         now = self._clock.monotonic()
         orders = self._node(node)
         order = orders.open.get(ack.id)
+        ours = ack.epoch == self._epoch
         first = order is not None and order.state in {None, AckState.RECEIVED}
         latency_ms = None
-        if order is not None and first and ack.state is AckState.APPLIED and order.published is not None:
+        if order is not None and ours and first and ack.state is AckState.APPLIED and order.published is not None:
             latency_ms = (now - order.published) * 1000.0
         self._journal.ack(AckRow(ack, node, self._clock.wall_us(), latency_ms))
         if order is None:
-            return  # a command of an earlier life: recorded, and the agent has the last word
+            return  # its end is known, or it was another's: recorded
         if not order.ended:
             order.state = ack.state
-        if ack.state is AckState.APPLIED:
-            self._applied(node, orders, order, ack, now)
-        elif ack.state in TERMINAL:
+        if ack.state in TERMINAL:
             self._ended(node, orders, order, ack, now)
+        elif ours and ack.state is AckState.APPLIED:
+            self._applied(node, orders, order, ack, now)
 
     def on_sample(self, node: str, power_w: float | None, quality: Quality) -> None:
         """Hold a reading of the node's power, from a meter on another agent, against its limit."""
@@ -340,10 +308,12 @@ class Fleet:
 
     def _ended(self, node: str, orders: NodeOrders, order: Order, ack: Ack, now: float) -> None:
         orders.open.pop(ack.id, None)
+        if order is not orders.standing:
+            orders.ask_at = now  # this agent answers: the next question need not wait
+            return
         if ack.state in {AckState.REJECTED, AckState.FAILED}:
             self._notice(order.demand, f"command-{ack.state}", f"{node}: {ack.code or 'no code'} {ack.detail}".rstrip())
-            if order is orders.standing:
-                self._back_off(orders, now)
+            self._back_off(orders, now)
         if ack.code == "stale_epoch":
             self._journal.stale(ack.detail)
 

@@ -1,5 +1,6 @@
 """Reads a ledger, also while another process writes it, and after that one died."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from coordinator.stepsamples import StepSamples
 from coordinator.steptable import table_bytes
 from coordinator.stream import StreamBooks
 from hil.devices import Quality
-from hil.wire import Ack, Command, Effect, NodeState, Presence, decode
+from hil.wire import TERMINAL, Ack, Command, Effect, NodeState, Presence, decode
 
 C = TypeVar("C")
 
@@ -210,6 +211,17 @@ class LedgerReader:
         for message, *columns in rows:
             row = CommandRow(decode(message, Command), *columns)
             yield CommandTrail(row, self._acks(row.command.id), self._effects(row.command.id))
+
+    def open_commands(self) -> list[CommandRow]:
+        """The commands of which no end is on record, in the order in which they were decided."""
+        rows = self._query(
+            "SELECT message, microgrid.name, k, t_us, real_t_us "
+            "FROM command LEFT JOIN microgrid ON microgrid.id = command.microgrid "
+            "WHERE NOT EXISTS (SELECT 1 FROM ack WHERE ack.command_id = command.command_id "
+            "AND state IN (SELECT value FROM json_each(?))) ORDER BY command.id",
+            json.dumps(sorted(TERMINAL)),
+        )
+        return [CommandRow(decode(message, Command), *columns) for message, *columns in rows]
 
     def _acks(self, command_id: str) -> tuple[AckRow, ...]:
         rows = self._query(

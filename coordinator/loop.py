@@ -12,10 +12,11 @@ from typing import Final
 
 import msgspec
 
-from coordinator.fleet import Demand, Fleet, Notice
+from coordinator.fleet import Fleet, Notice
 from coordinator.inputs import NodeInput
 from coordinator.ledger import Ledger
 from coordinator.ledgerschema import LedgerError
+from coordinator.orders import Demand
 from coordinator.publication import microgrid_state
 from coordinator.records import CommandRow, EventRow, InputRow, InputSource, SignalRow, StepCommit, StepKind, StepTime
 from coordinator.scenario import Scenario

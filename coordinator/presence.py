@@ -33,6 +33,7 @@ class Rivals:
         self._alive_epoch: int | None = None
         self.last_word_is_theirs = False
         self.highest_epoch = 0
+        self.unreadable = 0
         self._changed = asyncio.Event()
 
     @property
@@ -71,7 +72,9 @@ class Rivals:
             else:
                 return False
         except WireError as error:
-            log.warning("unreadable message on %s: %s", topic, error)
+            self.unreadable += 1
+            if self.unreadable == 1:
+                log.warning("unreadable message on %s: %s (told once; counted from here on)", topic, error)
         self._changed.set()
         return True
 
@@ -124,6 +127,7 @@ class Presence:
         self._clock = clock
         self._count = 0
         self._online = False
+        self._draining = False
         self._beaten = -math.inf
         self._expected = asyncio.Event()
 
@@ -133,15 +137,20 @@ class Presence:
         self._bus.on_connection(self.assert_state)
         self.assert_state(self._bus.connected)
 
+    def drain(self) -> None:
+        """Say that this coordinator decides no more, and still takes samples."""
+        self._online, self._draining = False, True
+        self._publish_state()
+
     def go_offline(self) -> None:
-        """Say that this coordinator decides no more; it may still acknowledge samples. Harmless when repeated."""
-        if self._online:
-            self._online = False
+        """Say that this coordinator leaves. Harmless when repeated."""
+        if self._online or self._draining:
+            self._online = self._draining = False
             self._publish_state()
 
     def give_way(self) -> None:
         """Stop without a word: the site belongs to another, whose word must stand."""
-        self._online = False
+        self._online = self._draining = False
 
     def assert_state(self, connected: bool = True) -> None:
         """Say again that this coordinator decides, as after a reconnect or a word of one that left."""
@@ -178,7 +187,9 @@ class Presence:
             timer.cancel()
 
     def _publish_state(self) -> None:
-        state = CoordinatorState(online=self._online, instance=self._instance, epoch=self._epoch)
+        state = CoordinatorState(
+            online=self._online, draining=self._draining, instance=self._instance, epoch=self._epoch
+        )
         self._bus.publish(self._topics.coordinator_state, encode(state), qos=1, retain=True)
 
     def _beat_once(self) -> None:

@@ -20,6 +20,7 @@ from coordinator.ledgerreader import LedgerReader
 from coordinator.ledgerschema import ledger_file
 from coordinator.loop import EventListener, LiveLoop, RunSnapshot
 from coordinator.presence import HEARTBEAT_S, Echo, Presence, Rivals, offline_will
+from coordinator.records import CommandRow
 from coordinator.roster import Agent
 from coordinator.scenario import Scenario
 from coordinator.site import Site
@@ -59,8 +60,16 @@ class RunOptions:
     drain_s: float = 0.0
 
 
-def newest_snapshot(run_dir: Path, scenario: Path) -> RunSnapshot | None:
-    """Where the run in this folder stopped; None where there is none yet.
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Where an earlier life of a run stopped, and the commands of which it never heard the end."""
+
+    snapshot: RunSnapshot
+    commands: list[CommandRow]
+
+
+def past_of(run_dir: Path, scenario: Path) -> Past | None:
+    """What came before in this folder; None where there was no step yet.
 
     Raises LedgerError, and RunError where the folder holds a run of another scenario.
     """
@@ -69,11 +78,24 @@ def newest_snapshot(run_dir: Path, scenario: Path) -> RunSnapshot | None:
     with LedgerReader(run_dir) as reader:
         found = reader.snapshot()
         text = reader.meta(SCENARIO_TEXT)
+        commands = reader.open_commands()
     if found is None:
         return None
     if text != scenario.read_text(encoding="utf-8"):
         raise RunError(f"{run_dir} holds a run of another scenario, or of an earlier text of {scenario}")
-    return msgspec.json.decode(found[1], type=RunSnapshot)
+    return Past(msgspec.json.decode(found[1], type=RunSnapshot), commands)
+
+
+def can_go_on(run_dir: Path, scenario: Path) -> bool:
+    """Whether the folder holds a run of this very scenario that has not come to its end. Raises LedgerError."""
+    try:
+        past = past_of(run_dir, scenario)
+    except RunError:
+        return False
+    if past is None:
+        return False
+    steps = past.snapshot.timeline.steps
+    return steps is None or past.snapshot.k < steps
 
 
 class LiveRun:
@@ -82,7 +104,7 @@ class LiveRun:
     def __init__(
         self,
         scenario: Scenario,
-        snapshot: RunSnapshot | None,
+        past: Past | None,
         options: RunOptions,
         clock: Clock,
         notifier: Notifier,
@@ -90,7 +112,7 @@ class LiveRun:
     ) -> None:
         config = scenario.config
         self._scenario = scenario
-        self._snapshot = snapshot
+        self._past = past
         self._options = options
         self._clock = clock
         self._notifier = notifier
@@ -144,7 +166,7 @@ class LiveRun:
             self._background(stack, self._watch(loop), "watchdog")
             await self._unless_ousted(loop.run())
             await loop.release(RELEASE_S)
-            presence.go_offline()
+            presence.drain()
             await self._drain()
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -212,16 +234,17 @@ class LiveRun:
             log.warning("not heard within %g s, taken at nameplate: %s", FIRST_SAMPLES_S, ", ".join(silent))
 
     def _loop(self, fleet: Fleet) -> LiveLoop:
-        scenario, snapshot = self._scenario, self._snapshot
-        timeline = snapshot.timeline if snapshot is not None else self._timeline()
+        scenario, past = self._scenario, self._past
+        timeline = past.snapshot.timeline if past is not None else self._timeline()
         stepper = Stepper(scenario, timeline)
         parts = (scenario, stepper, timeline, self._feeds.inputs, fleet, self._ledger, self._bus, self._clock)
         loop = LiveLoop(*parts)
         loop.on_event(self._on_event)
         loop.on_step(self._on_step)
-        if snapshot is not None:
-            loop.resume(snapshot)
-            loop.event(None, "resumed", f"at step {snapshot.k}, epoch {self._epoch}")
+        if past is not None:
+            loop.resume(past.snapshot)
+            fleet.adopt(past.commands)
+            loop.event(None, "resumed", f"at step {past.snapshot.k}, epoch {self._epoch}")
         else:
             loop.event(None, "started", f"epoch {self._epoch}, {self._bus.description}")
         for notice in self._early:

@@ -1,7 +1,7 @@
 """What a meter and an actuator promise, and how they say that they cannot."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -37,16 +37,16 @@ class Reading:
     """One look at a meter.
 
     ``power_w`` is in the meter's own direction; None only with quality MISSING. ``energy_j`` is the device's own
-    cumulative counter where it has one; ``counter_epoch`` changes when the driver knows that this counter is not the
-    one of the reading before (reset, exchanged), even if it shows more. ``note`` gives the reason of any quality but
-    GOOD.
+    cumulative counter where it has one. ``counter_epoch`` is None for a counter that the device itself keeps over our
+    restarts; otherwise the driver counts with it how often this counter started anew, which it does with every start
+    of ours. ``note`` gives the reason of any quality but GOOD.
     """
 
     power_w: float | None
     energy_j: float | None = None
     quality: Quality = Quality.GOOD
     note: str = ""
-    counter_epoch: int = 0
+    counter_epoch: int | None = None
 
 
 class Meter(Protocol):
@@ -66,22 +66,40 @@ class Meter(Protocol):
         """Let go of files and sockets; harmless when called twice or before ``open``."""
 
 
+class WorkloadState(enum.StrEnum):
+    """What a program is made to do; PAUSED keeps its memory and takes its processors away."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an actuator can do: limits from ``min_w`` to ``max_w`` in steps of ``step_w`` (0: any), named profiles."""
+    """What an actuator can do: limits from ``min_w`` to ``max_w`` in steps of ``step_w`` (0: any), named profiles.
+
+    ``workload``: it starts, pauses, resumes and stops one program. ``note``: what of it does not work, for people.
+    """
 
     min_w: float | None = None
     max_w: float | None = None
     step_w: float = 0.0
     profiles: tuple[str, ...] = ()
+    workload: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What an actuator is set to: a power limit in W, a named profile, or neither (unlimited)."""
+    """What an actuator is set to: a power limit in W, a named profile, what its program does, or nothing (unlimited).
+
+    ``note`` is for people: what a device that is read back adds to it.
+    """
 
     limit_w: float | None = None
     profile: str | None = None
+    workload: WorkloadState | None = None
+    note: str = field(default="", compare=False)
 
 
 class Actuator(Protocol):

@@ -13,7 +13,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from hil.devices import Quality
+from hil.devices import Quality, WorkloadState
 
 PROTOCOL: Final = 1
 MAX_BYTES: Final = 65_536
@@ -105,7 +105,7 @@ class MeterInfo(Message, frozen=True, kw_only=True):
 
 
 class ActuatorInfo(Message, frozen=True, kw_only=True):
-    """An actuator as its agent announces it."""
+    """An actuator as its agent announces it; ``note`` says what of it does not work."""
 
     name: Name
     kind: Text
@@ -114,6 +114,7 @@ class ActuatorInfo(Message, frozen=True, kw_only=True):
     max_w: float | None = None
     step_w: float = 0.0
     profiles: list[str] = []
+    note: Text = ""
 
 
 class Birth(Message, frozen=True, kw_only=True):
@@ -157,9 +158,13 @@ class NodeState(Message, frozen=True, kw_only=True):
 
 
 class CoordinatorState(Message, frozen=True, kw_only=True):
-    """Whether the coordinator is there; retained, offline is its last will."""
+    """Whether the coordinator is there; retained, offline is its last will.
+
+    ``draining``: it decides no more, and still takes and acknowledges samples.
+    """
 
     online: bool
+    draining: bool = False
     instance: str
     epoch: Count
 
@@ -183,6 +188,15 @@ class Action(enum.StrEnum):
     RELEASE = "release"
 
 
+class Verb(enum.StrEnum):
+    """What a command wants done with a workload; START and RESUME both leave it running."""
+
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+
+
 class Expiry(enum.StrEnum):
     """What a command wants done when its lease runs out; it may only tighten the agent's failsafe."""
 
@@ -198,7 +212,10 @@ class Target(Message, frozen=True, kw_only=True):
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """An order with a lease. ``id`` makes it idempotent, ``epoch`` and ``seq`` put it in order."""
+    """An order with a lease. ``id`` makes it idempotent, ``epoch`` and ``seq`` put it in order.
+
+    ``workload`` says what to do with the program that the target is; which program that is, the node alone knows.
+    """
 
     v: int = PROTOCOL
     id: Annotated[str, msgspec.Meta(min_length=8, max_length=64, pattern=r"^[0-9a-zA-Z-]+\Z")]
@@ -209,6 +226,7 @@ class Command(Message, frozen=True, kw_only=True):
     action: Action
     limit_w: float | None = None
     profile: Name | None = None
+    workload: Verb | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 100
     issued_at: Annotated[datetime, msgspec.Meta(tz=True)]
     ttl_s: Annotated[float, msgspec.Meta(ge=TTL_MIN_S, le=TTL_MAX_S)]
@@ -265,15 +283,17 @@ class Ack(Message, frozen=True, kw_only=True):
 
 
 class LimitState(Message, frozen=True, kw_only=True):
-    """What limits a node now; retained, for people and other tools."""
+    """What limits a node now; retained, for people and other tools. ``note`` is the device's own word."""
 
     actuator: Name
     desired_w: float | None
     effective_w: float | None
     profile: str | None = None
+    workload: WorkloadState | None = None
     source: Text
     state: Text
     valid_until: Annotated[datetime, msgspec.Meta(tz=True)] | None
+    note: Text = ""
 
 
 # --- microgrid --------------------------------------------------------------------------------------------------------

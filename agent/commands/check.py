@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ import msgspec
 
 from agent.actuators.catalog import AnyActuatorConfig
 from agent.commands import options
+from agent.commands.table import table
 from agent.config import Setup, load_setup
 from agent.meters.catalog import AnyMeterConfig
 from hil.brokerconfig import BrokerConfig
@@ -18,12 +18,13 @@ from hil.clock import SystemClock
 from hil.commandline import FAILED
 from hil.devices import Actuator, DeviceError, Meter, Quality
 from hil.oserrors import reason
+from hil.wire import Verb
 
 PATIENCE_S: Final = 10.0
 
 
 class MeterFinding(msgspec.Struct, frozen=True):
-    """One meter, read once; ``problem`` says why there is no reading."""
+    """One meter, read once; ``note`` says why the reading is less than good, ``problem`` why there is none."""
 
     name: str
     kind: str
@@ -31,6 +32,7 @@ class MeterFinding(msgspec.Struct, frozen=True):
     power_w: float | None = None
     energy_j: float | None = None
     quality: Quality = Quality.MISSING
+    note: str = ""
     problem: str = ""
 
 
@@ -42,8 +44,10 @@ class ActuatorFinding(msgspec.Struct, frozen=True):
     min_w: float | None = None
     max_w: float | None = None
     profiles: tuple[str, ...] = ()
+    workload: bool = False
     limit_w: float | None = None
     profile: str | None = None
+    note: str = ""
     problem: str = ""
 
 
@@ -128,7 +132,7 @@ async def _look_at_meter(meter: Meter, config: AnyMeterConfig, measures: str) ->
     finally:
         await meter.close()
     return msgspec.structs.replace(
-        found, power_w=reading.power_w, energy_j=reading.energy_j, quality=reading.quality, problem=""
+        found, power_w=reading.power_w, energy_j=reading.energy_j, quality=reading.quality, note=reading.note
     )
 
 
@@ -149,8 +153,10 @@ async def _look_at_actuator(actuator: Actuator, config: AnyActuatorConfig) -> Ac
         min_w=able.min_w,
         max_w=able.max_w,
         profiles=able.profiles,
+        workload=able.workload,
         limit_w=setting.limit_w,
         profile=setting.profile,
+        note=able.note,
     )
 
 
@@ -159,24 +165,27 @@ def text(findings: Findings) -> str:
     rows = [["METER", "KIND", "MEASURES", "POWER", "QUALITY"]]
     for meter in findings.meters:
         power = f"{meter.power_w:.2f} W" if meter.power_w is not None else "-"
-        rows.append([meter.name, meter.kind, meter.measures, power, meter.problem or meter.quality])
+        quality = f"{meter.quality}: {meter.note}" if meter.note else str(meter.quality)
+        rows.append([meter.name, meter.kind, meter.measures, power, meter.problem or quality])
     lines = [
         f"site {findings.site}, node {findings.node}, mode {findings.mode}, state in {findings.state_dir}",
         f"broker {findings.broker}: {findings.broker_problem or 'answers'}",
         "",
-        *_table(rows),
+        *table(rows),
     ]
     if findings.actuators:
         rows = [["ACTUATOR", "KIND", "LIMITS", "SET TO"]]
         rows += [
             [found.name, found.kind, _limits(found), found.problem or _setting(found)] for found in findings.actuators
         ]
-        lines += ["", *_table(rows)]
+        lines += ["", *table(rows)]
     return "\n".join(lines) + "\n"
 
 
 def _limits(found: ActuatorFinding) -> str:
     abilities = list(found.profiles)
+    if found.workload:
+        abilities += Verb
     if found.min_w is not None or found.max_w is not None:
         low, high = (f"{end:g}" if end is not None else "" for end in (found.min_w, found.max_w))
         abilities.insert(0, f"{low}–{high} W")
@@ -184,11 +193,7 @@ def _limits(found: ActuatorFinding) -> str:
 
 
 def _setting(found: ActuatorFinding) -> str:
-    if found.limit_w is not None:
-        return f"{found.limit_w:g} W"
-    return found.profile or "unlimited"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if found.workload:
+        return "-"  # only the agent that started the program knows
+    setting = f"{found.limit_w:g} W" if found.limit_w is not None else found.profile or "unlimited"
+    return f"{setting} ({found.note})" if found.note else setting

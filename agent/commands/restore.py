@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         restored = asyncio.run(restore_all(LeaseStore(state_dir.leases), setup.actuators))
     except (StateDirError, StoreFailed) as error:
         raise Failure(str(error)) from error
+    finally:
+        state_dir.release()
     for name in restored.done:
         sys.stdout.write(f"{name}: restored\n")
     for name, reason in restored.failed:

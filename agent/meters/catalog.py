@@ -4,12 +4,15 @@ from typing import Any
 
 from agent.meters.cpu import CpuMeter, CpuMeterConfig
 from agent.meters.modbus import Booking, ModbusBuses, ModbusMeter, ModbusMeterConfig, check_lines, plan_of
+from agent.meters.overhead import Overhead, OverheadMeter
+from agent.meters.pue import make_pue
+from agent.meters.rapl import RaplMeter, RaplMeterConfig
 from agent.meters.replay import ReplayMeter, ReplayMeterConfig, load_trace
 from hil.clock import Clock
 from hil.devices import Meter
 from hil.yamlfile import Document, Key
 
-AnyMeterConfig = ModbusMeterConfig | CpuMeterConfig | ReplayMeterConfig
+AnyMeterConfig = ModbusMeterConfig | RaplMeterConfig | CpuMeterConfig | ReplayMeterConfig
 
 
 class MeterMaker:
@@ -22,7 +25,12 @@ class MeterMaker:
         self._bookings: list[Booking] = []
 
     def make(self, config: AnyMeterConfig, key: Key, interval_s: float) -> Meter | None:
-        """The meter that ``config`` (at ``key`` of the document) describes; None, and a fault noted, if there is none."""
+        """The meter that ``config`` (at ``key`` of the document) describes; None where a fault was noted."""
+        meter = self._bare(config, key, interval_s)
+        overhead = Overhead(config.offset_w, make_pue(config.pue, self._document))
+        return OverheadMeter(meter, overhead, self._clock) if meter and overhead.scale != 1.0 else meter
+
+    def _bare(self, config: AnyMeterConfig, key: Key, interval_s: float) -> Meter | None:
         match config:
             case ModbusMeterConfig():
                 plan = plan_of(config, self._document, key)
@@ -30,6 +38,8 @@ class MeterMaker:
                     return None
                 self._bookings.append(Booking(key, config.endpoint, plan, interval_s))
                 return ModbusMeter(config, plan, self._buses, self._clock)
+            case RaplMeterConfig():
+                return RaplMeter(config, self._document.resolve(config.sysfs_root), interval_s, self._clock)
             case CpuMeterConfig():
                 return CpuMeter(config, self._clock)
             case ReplayMeterConfig():

@@ -34,7 +34,7 @@ class _Count:
     """The device's counter at one reading, and the monotonic instant in s."""
 
     energy_j: float
-    epoch: int
+    epoch: int | None
     at: float
 
 

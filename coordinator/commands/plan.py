@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     words = list(arguments.words)
     form = FORMS[words.pop(0)] if words[0] in FORMS else SOLVE
     if len(words) != len(form.words):
-        arguments.parser.error(f"expected {' '.join(form.words) or 'no further words'} and got {' '.join(words) or 'none'}")
+        arguments.parser.error(
+            f"expected {' '.join(form.words) or 'no further words'} and got {' '.join(words) or 'none'}"
+        )
     unused = [name for name in OPTIONS if getattr(arguments, name) is not None and name not in form.options]
     if unused:
         arguments.parser.error(f"no use for --{unused[0].replace('_', '-')} here")

@@ -29,6 +29,12 @@ class ActorSketch(msgspec.Struct):
     kind: str = ""
     node: Name | None = None
     nameplate_w: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+    meters: list[str] = []
+
+    def meter(self, usual: str) -> str:
+        """What its agent should call its meter: as the scenario does, if it does."""
+        agents = (path.partition("/") for path in self.meters)
+        return next((meter for agent, _, meter in agents if agent == self.node), usual)
 
 
 class MicrogridSketch(msgspec.Struct):
@@ -82,7 +88,7 @@ class World:
                 raise RigError(f"{self.ready} is missing")
             place = ready.pdus[PDU]
             meter = {
-                "name": "outlet",
+                "name": sketch.meter("outlet"),
                 "kind": "modbus",
                 "host": place.host,
                 "port": place.port,
@@ -94,7 +100,7 @@ class World:
         for sketch in self._sketches:
             if sketch.node == THIS_MACHINE:
                 line = {"idle_w": 0.2 * sketch.nameplate_w, "max_w": sketch.nameplate_w}
-                self._write_agent(sketch, {"name": "cpu", "kind": "cpu"} | line, [])
+                self._write_agent(sketch, {"name": sketch.meter("cpu"), "kind": "cpu"} | line, [])
 
     def _write_agent(self, sketch: ActorSketch, meter: dict[str, Any], actuators: list[dict[str, Any]]) -> None:
         node = str(sketch.node)

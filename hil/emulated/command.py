@@ -10,7 +10,7 @@ from hil.clock import SystemClock
 from hil.emulated.config import EmulationConfig, load_emulation
 from hil.emulated.journal import JournalError
 from hil.emulated.listen import ListenError
-from hil.emulated.ready import Ready, write_ready
+from hil.emulated.ready import Place, Ready, write_ready
 from hil.emulated.serve import Emulation
 from hil.emulated.sysfs import TreeError
 from hil.oserrors import reason
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     roots = {tree.name: document.resolve(tree.root) for tree in document.value.rapl}
-    emulation = Emulation(document.value, SystemClock(), _journals(document, args.journal_dir), roots)
+    journals = _journals(document, args.journal_dir)
+    emulation = Emulation(document.value, SystemClock(), journals, roots, document.resolve)
     try:
         asyncio.run(_serve(emulation, args.ready_file))
     except (ListenError, JournalError, TreeError) as error:
@@ -71,8 +72,14 @@ async def _serve(emulation: Emulation, ready_file: Path | None) -> None:
 
 def _lines(ready: Ready) -> list[str]:
     return [
-        *(f"pdu {name}: modbus tcp {at.host}:{at.port} unit {at.unit}" for name, at in ready.pdus.items()),
+        *(f"pdu {name}: {_spoken(at)}" for name, at in ready.pdus.items()),
+        *(f"unit {name}: {_spoken(at)}" for name, at in ready.units.items()),
+        *(f"unit {name}: modbus rtu {at.link} unit {at.unit}" for name, at in ready.serial.items()),
         *(f"rapl {name}: sysfs_root {root}" for name, root in ready.rapl.items()),
         f"control: {ready.control.host}:{ready.control.port}",
         *(f"journal of {name}: {path}" for name, path in ready.journals.items()),
     ]
+
+
+def _spoken(at: Place) -> str:
+    return f"modbus {'tcp' if at.framing == 'socket' else 'rtu over tcp'} {at.host}:{at.port} unit {at.unit}"

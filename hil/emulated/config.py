@@ -18,25 +18,21 @@
         outlets: {1: jetson-1}
     control: {port: 5021}
 
-Units with the same host and port share it, as units on one gateway do. A section ``rapl`` makes trees of files that
-show a node as its kernel would (``hil.emulated.sysfs.config``).
+Sections ``pdus`` and ``units`` show nodes through Modbus (``hil.emulated.unitconfig``); ``rapl`` makes trees of files
+that show a node as its kernel would (``hil.emulated.sysfs.config``).
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from hil.emulated.load import Load, Power
 from hil.emulated.node import NodeTraits
-from hil.emulated.pdu import MAX_OUTLETS
 from hil.emulated.sysfs import RaplConfig
+from hil.emulated.unitconfig import PduConfig, Port, ProfileUnitConfig, check_units
 from hil.wire import Name
 from hil.yamlfile import Document, Section, load
-
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Unit = Annotated[int, msgspec.Meta(ge=1, le=247)]
-Outlet = Annotated[int, msgspec.Meta(ge=1, le=MAX_OUTLETS)]
 
 
 class NodeConfig(Section, frozen=True, kw_only=True):
@@ -61,16 +57,6 @@ class NodeConfig(Section, frozen=True, kw_only=True):
         return NodeTraits(self.idle_w, self.max_w, self.lag_ms / 1000, self.noise_w, self.seed)
 
 
-class PduConfig(Section, frozen=True, kw_only=True):
-    """An emulated PDU: a Modbus unit whose outlets feed nodes."""
-
-    name: Name
-    host: str = "127.0.0.1"
-    port: Port = 0
-    unit: Unit = 1
-    outlets: Annotated[dict[Outlet, Name], msgspec.Meta(min_length=1)]
-
-
 class ControlConfig(Section, frozen=True, kw_only=True):
     """Where the control socket listens."""
 
@@ -83,6 +69,7 @@ class EmulationConfig(Section, frozen=True, kw_only=True):
 
     nodes: Annotated[tuple[NodeConfig, ...], msgspec.Meta(min_length=1)]
     pdus: tuple[PduConfig, ...] = ()
+    units: tuple[ProfileUnitConfig, ...] = ()
     rapl: tuple[RaplConfig, ...] = ()
     control: ControlConfig = ControlConfig()
 
@@ -92,17 +79,10 @@ def load_emulation(path: Path) -> Document[EmulationConfig]:
     document = load(path, EmulationConfig)
     world = document.value
     _refuse_twins(document, "nodes", [node.name for node in world.nodes])
-    _refuse_twins(document, "pdus", [pdu.name for pdu in world.pdus])
     names = {node.name for node in world.nodes}
-    places: set[tuple[Any, ...]] = set()
-    for index, pdu in enumerate(world.pdus):
-        for outlet, node in pdu.outlets.items():
-            if node not in names:
-                document.add(("pdus", index, "outlets", str(outlet)), node, "expected the name of a node above")
-        place = (pdu.host, pdu.port, pdu.unit)
-        if pdu.port and place in places:
-            document.add(("pdus", index, "unit"), pdu.unit, f"another unit on {pdu.host}:{pdu.port} has this number")
-        places.add(place)
+    _refuse_twins(document, "pdus", [pdu.name for pdu in world.pdus])
+    _refuse_twins(document, "units", [unit.name for unit in (*world.pdus, *world.units)], len(world.pdus))
+    check_units(world.pdus, world.units, names, document)
     _check_trees(document, names)
     document.check()
     return document
@@ -119,7 +99,8 @@ def _check_trees(document: Document[EmulationConfig], nodes: set[str]) -> None:
             document.add(("rapl", index, "root"), tree.root, "expected a folder that no other tree has")
 
 
-def _refuse_twins(document: Document[EmulationConfig], section: str, names: list[str]) -> None:
+def _refuse_twins(document: Document[EmulationConfig], section: str, names: list[str], before: int = 0) -> None:
+    """Note names that come twice; the first ``before`` of them stand in another section."""
     for index, name in enumerate(names):
-        if name in names[:index]:
-            document.add((section, index, "name"), name, "expected each name once")
+        if index >= before and name in names[:index]:
+            document.add((section, index - before, "name"), name, "expected each name once")

@@ -10,6 +10,7 @@ from hil.emulated.listen import ListenError
 from hil.emulated.messages import (
     MAX_LINE,
     Answer,
+    Delay,
     Get,
     MessageError,
     NodeState,
@@ -23,7 +24,7 @@ from hil.emulated.messages import (
     decode_request,
     encode,
 )
-from hil.emulated.pdu import EmulatedPdu
+from hil.emulated.modbusunit import EmulatedUnit
 from hil.emulated.sysfs import EmulatedPowercap
 from hil.emulated.world import World
 
@@ -36,13 +37,13 @@ class ControlServer:
         host: str,
         port: int,
         world: World,
-        pdus: Mapping[str, EmulatedPdu],
+        units: Mapping[str, EmulatedUnit],
         rapl: Mapping[str, EmulatedPowercap] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self._world = world
-        self._pdus = dict(pdus)
+        self._units = dict(units)
         self._rapl = dict(rapl or {})
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
@@ -68,8 +69,8 @@ class ControlServer:
     def answer(self, request: Request) -> Answer:
         """Do what a request asks, now."""
         self._world.advance()
-        if isinstance(request, SetFault | Override):
-            return self._answer_for_pdu(request)
+        if isinstance(request, SetFault | Delay | Override):
+            return self._answer_for_unit(request)
         if isinstance(request, Reset):
             return self._answer_for_rapl(request)
         node = self._world.nodes.get(request.node)
@@ -88,16 +89,21 @@ class ControlServer:
             node=NodeState(power_w=node.power_w, energy_j=node.energy_j, cap_w=node.cap_w, plugged=node.plugged)
         )
 
-    def _answer_for_pdu(self, request: SetFault | Override) -> Answer:
-        pdu = self._pdus.get(request.pdu)
-        if pdu is None:
+    def _answer_for_unit(self, request: SetFault | Delay | Override) -> Answer:
+        unit = self._units.get(request.pdu)
+        if unit is None:
             return Answer(error=f"no pdu {request.pdu} here")
-        if isinstance(request, SetFault):
-            pdu.fault = request.fault
-        elif request.outlet > pdu.outlet_count:
-            return Answer(error=f"pdu {request.pdu} has no outlet {request.outlet}")
-        else:
-            pdu.override(request.outlet, request.quantity, request.value)
+        match request:
+            case SetFault():
+                unit.fault = request.fault
+            case Delay():
+                unit.delay_s = request.delay_s
+            case Override() if request.outlet > unit.outlet_count:
+                return Answer(error=f"pdu {request.pdu} has no outlet {request.outlet}")
+            case Override() if request.quantity not in unit.quantities:
+                return Answer(error=f"pdu {request.pdu} does not show {request.quantity}")
+            case Override():
+                unit.override(request.outlet, request.quantity, request.value)
         return Answer()
 
     def _answer_for_rapl(self, request: Reset) -> Answer:

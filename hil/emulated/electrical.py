@@ -8,6 +8,9 @@ VOLTAGE_V: Final = 230.0
 FREQUENCY_HZ: Final = 50.0
 POWER_FACTOR: Final = 0.98
 
+LEAST_W: Final = 1e-6
+"""What is less no meter can tell from nothing."""
+
 PHASES: Final = 3
 
 
@@ -39,6 +42,7 @@ def phases_of(quantities: frozenset[Quantity]) -> int:
 
 def shown(power_w: float, energy_j: float, phases: int = 1) -> Mapping[Quantity, float]:
     """Every quantity of a load that is the same on each of its phases; those of other phases carry nothing."""
+    power_w = power_w if power_w >= LEAST_W else 0.0
     apparent_va = power_w / POWER_FACTOR
     values = {
         Quantity.POWER_W: power_w,

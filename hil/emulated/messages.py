@@ -7,7 +7,8 @@ get         node                              none; every answer about a node ca
 set_cap     node, cap_w (null: none)          caps the node's power, in W
 plug        node                              the cap has an effect (as from the start)
 unplug      node                              caps are taken and read back, and have none
-fault       pdu, fault (null: none)           silent | exception | nan | garbage, for a whole unit
+fault       pdu, fault (null: none)           silent | exception | nan | garbage | damaged, for a whole unit
+delay       pdu, delay_s                      the unit answers so much later
 reset       rapl                              its energy counters start anew at 0
 override    pdu, outlet, quantity, value      a register shows ``value`` whatever the node does (null: the node)
 ==========  ================================  ======================================================================
@@ -17,7 +18,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from hil.emulated.pdu import Fault, Quantity
+from hil.emulated.electrical import Quantity
+from hil.emulated.modbusunit import Fault
 from hil.wire import Name
 
 MAX_LINE: Final = 4096
@@ -72,6 +74,13 @@ class Reset(_Request, frozen=True, kw_only=True, tag="reset"):
     rapl: Name
 
 
+class Delay(_Request, frozen=True, kw_only=True, tag="delay"):
+    """Let a unit answer later than it would, in s."""
+
+    pdu: Name
+    delay_s: Annotated[float, msgspec.Meta(ge=0, le=60)]
+
+
 class Override(_Request, frozen=True, kw_only=True, tag="override"):
     """Fix what an outlet's register shows, or free it."""
 
@@ -85,7 +94,7 @@ class Override(_Request, frozen=True, kw_only=True, tag="override"):
             raise ValueError("the energy register holds no negative value")
 
 
-Request = Get | SetCap | Plug | Unplug | SetFault | Reset | Override
+Request = Get | SetCap | Plug | Unplug | SetFault | Delay | Reset | Override
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 
 class EmulatedUnit(ABC):
-    """A unit whose outlets, one or more, feed nodes. ``fault``, ``delay_s`` and ``override`` are all that distorts it."""
+    """A unit whose outlets feed nodes; nothing but ``fault``, ``delay_s`` and ``override`` makes it fail or lie."""
 
     def __init__(self, name: str, outlets: Mapping[int, EmulatedNode], quantities: Iterable[Quantity]) -> None:
         self.name = name

@@ -1,8 +1,8 @@
 """The register map of a real device, read from a profile of the agent: what its words are, given what it measures.
 
-This is a reader of its own: what it has in common with the agent's is the file. It takes from a profile what decides how
-words look (addresses, types, orders, scales, units, what the device answers when asked who it is) and leaves the rest.
-A profile in which registers are found by walking from one to the next (``sunspec``) cannot be shown.
+This is a reader of its own: what it has in common with the agent's is the file. It takes from a profile what decides
+how words look (addresses, types, orders, scales, units, what the device answers when asked who it is) and leaves the
+rest. A profile in which registers are found by walking from one to the next (``sunspec``) cannot be shown.
 """
 
 import itertools
@@ -28,6 +28,8 @@ Function = Literal[3, 4]
 Order = Literal["big", "little"]
 
 _FORMATS: Final = {"u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q", "f32": "f", "f64": "d"}
+
+_NAMES: Final = frozenset(map(str, Quantity))
 
 _UNITS: Final = {
     "kW": WATTS_PER_KILOWATT,
@@ -200,7 +202,7 @@ def load_map(path: Path) -> RegisterMap:
 
 def _cells(sheet: Sheet, document: Document[dict[str, Any]]) -> Iterator[Cell]:
     for name, entry in sheet.registers.items():
-        if name not in Quantity or entry.type not in {*_FORMATS, "bits"}:
+        if name not in _NAMES or entry.type not in {*_FORMATS, "bits"}:
             document.add(("registers", name), entry.type, "no quantity or no type that an emulated unit shows")
             continue
         yield Cell(

@@ -1,9 +1,9 @@
-"""Emulated units on a serial line: a pseudo-terminal that takes as long as a real line would, and is as easily set wrong.
+"""Emulated units on a serial line: a pseudo-terminal as slow as a real line, and as easily set wrong.
 
-The line has a speed and a parity. A master that opens the terminal with other settings is not understood, and is
-answered by nobody. Bytes take their time: an answer is there when the request, the unit's turnaround and the answer
-itself would have passed over the wire. One master at a time may talk, as on any such line; who talks while an answer is
-under way gets that answer for its own, if it lets itself be deceived.
+The line has a speed. A master that opens the terminal with another is not understood, and is answered by nobody
+(pseudo-terminals know no parity). Bytes take their time: an answer is there when the request, the unit's turnaround and
+the answer itself would have passed over the wire. Who asks while an answer is under way gets that answer for its own,
+if it lets itself be deceived.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ PAUSE_CHARS: Final = 3.5
 PAUSE_AT_LEAST_S: Final = 0.005
 """A frame is over when nothing has come for so long; a pseudo-terminal's other side is a busy process."""
 
-_SPEEDS: Final = {getattr(termios, name): int(name[1:]) for name in dir(termios) if name[1:].isdigit() and name[0] == "B"}
-_PARITIES: Final = {0: "N", termios.PARENB: "E", termios.PARENB | termios.PARODD: "O"}
+_SPEEDS: Final = {
+    getattr(termios, name): int(name[1:]) for name in dir(termios) if name[1:].isdigit() and name[0] == "B"
+}
 
 
 @dataclass(frozen=True, slots=True)
 class LineSettings:
-    """How a line is set, and how quickly its units turn from listening to talking; ``echo``: the adapter hears itself."""
+    """How a line is set, and how soon its units answer; ``echo``: the adapter hears itself."""
 
     baudrate: int = 9600
-    parity: str = "N"
     stopbits: int = 1
     turnaround_s: float = 0.005
     echo: bool = False
@@ -46,7 +46,7 @@ class LineSettings:
     @property
     def char_s(self) -> float:
         """Seconds that a character takes."""
-        return (1 + 8 + (self.parity != "N") + self.stopbits) / self.baudrate
+        return (1 + 8 + self.stopbits) / self.baudrate
 
 
 class SerialLine:
@@ -147,10 +147,9 @@ class SerialLine:
         return bytes((number, function, 2 * len(words))) + b"".join(word.to_bytes(2, "big") for word in words)
 
     def _set_right(self) -> bool:
-        """Whether the master has the line's speed and parity; otherwise it talks gibberish."""
-        flags, speed = termios.tcgetattr(self._slave)[2], termios.tcgetattr(self._slave)[5]
-        parity = _PARITIES.get(flags & (termios.PARENB | termios.PARODD), "N")
-        return _SPEEDS.get(speed) == self._settings.baudrate and parity == self._settings.parity
+        """Whether the master has the line's speed; otherwise it talks gibberish."""
+        speed = termios.tcgetattr(self._slave)[5]
+        return _SPEEDS.get(speed) == self._settings.baudrate
 
     def _names(self) -> str:
         return ", ".join(unit.name for unit in self._units.values())

@@ -126,7 +126,7 @@ spool: {sync: never}
     ]
     assert found[2].endswith("nodes: jetson-1: unknown key, did you mean node?")
     assert found[5].endswith("expected either idle_w and max_w, or curve_w with 11 values")
-    assert found[6].endswith("modbos: expected one of modbus, cpu, replay")
+    assert found[6].endswith("modbos: expected one of modbus, rapl, cpu, replay")
 
 
 def test_faults_across_keys_and_files_are_told_together(tmp_path: Path) -> None:

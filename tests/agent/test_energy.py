@@ -43,6 +43,18 @@ def test_a_device_counter_that_falls_begins_an_epoch() -> None:
     assert meter.epoch == 1
 
 
+def test_a_counter_that_the_driver_calls_another_begins_an_epoch_though_it_shows_more() -> None:
+    meter = EnergyMeter()
+    meter.take(Reading(10.0, 1000.0, counter_epoch=4), 0.0)
+    assert meter.take(Reading(10.0, 1010.0, counter_epoch=5), 1.0) == EnergyState(1010.0, 1, device=True)
+    assert meter.take(Reading(10.0, 1020.0, counter_epoch=5), 2.0) == EnergyState(1020.0, 1, device=True)
+
+
+def test_a_counter_that_the_driver_keeps_begins_an_epoch_with_every_life() -> None:
+    meter = EnergyMeter(EnergyState(5.0, 2, device=True))
+    assert meter.take(Reading(10.0, 10.0, counter_epoch=0), 0.0) == EnergyState(10.0, 3, device=True)
+
+
 def test_a_counter_that_is_silent_once_is_not_replaced_by_an_integral() -> None:
     meter = EnergyMeter()
     meter.take(Reading(10.0, 1000.0), 0.0)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.lease import UNLIMITED, Bounds, Lease, Refusal, Stack, show
-from hil.devices import Capabilities, Setting
-from hil.wire import Action, Command, Expiry, Target
+from hil.devices import Capabilities, Setting, WorkloadState
+from hil.wire import Action, Command, Expiry, Target, Verb
 
 CAPABILITIES = Capabilities(min_w=5.0, max_w=20.0, profiles=("eco", "full"))
 
@@ -267,3 +267,62 @@ def test_settings_in_words() -> None:
     assert show(UNLIMITED) == "no limit"
     assert show(Setting(7.5)) == "7.5 W"
     assert show(Setting(7.5, "eco")) == "7.5 W eco"
+
+
+# --- workloads --------------------------------------------------------------------------------------------------------
+
+
+def workload(verb: Verb | None, **changes: Any) -> Command:
+    return command(None, action=Action.WORKLOAD, workload=verb, **changes)
+
+
+@pytest.fixture
+def program() -> Stack:
+    return Stack(Capabilities(workload=True), Bounds())
+
+
+def test_a_workload_takes_what_workloads_take(program: Stack, stack: Stack) -> None:
+    assert program.actions == ["workload", "release"]
+    assert refused(program, command(7.5)) == "action_not_allowed"
+    assert refused(stack, workload(Verb.PAUSE)) == "action_not_allowed"
+    assert refused(program, workload(None)) == "malformed"
+    assert refused(program, release(workload=Verb.STOP)) == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("verb", "left"),
+    [
+        (Verb.START, WorkloadState.RUNNING),
+        (Verb.RESUME, WorkloadState.RUNNING),
+        (Verb.PAUSE, WorkloadState.PAUSED),
+        (Verb.STOP, WorkloadState.STOPPED),
+    ],
+)
+def test_a_verb_leaves_a_program_in_its_state_until_the_lease_ends(
+    program: Stack, verb: Verb, left: WorkloadState
+) -> None:
+    place(program, workload(verb))
+    assert program.setting == Setting(workload=left)
+    assert show(program.setting) == left
+    program.expire(161.0)
+    assert program.setting == UNLIMITED
+
+
+def test_holding_a_program_back_is_never_too_soon(program: Stack) -> None:
+    place(program, workload(Verb.START))
+    place(program, workload(Verb.PAUSE, seq=2), now=100.1)
+    assert refused(program, workload(Verb.RESUME, seq=3), now=100.2) == "rate_limited"
+    place(program, workload(Verb.STOP, seq=4), now=100.3)
+
+
+def test_the_same_verb_again_is_a_renewal(program: Stack) -> None:
+    place(program, workload(Verb.START))
+    lease = weigh(program, workload(Verb.START, seq=2))
+    assert isinstance(lease, Lease)
+    assert program.renewed_by(lease)
+
+
+def test_of_several_sources_the_lowest_number_decides_what_a_program_does(program: Stack) -> None:
+    place(program, workload(Verb.PAUSE, priority=10))
+    place(program, workload(Verb.START, issuer="other", priority=100), now=102.0)
+    assert program.setting == Setting(workload=WorkloadState.PAUSED)

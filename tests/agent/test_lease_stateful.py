@@ -7,10 +7,9 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,6 +25,8 @@ from hil.devices import Capabilities, Setting
 from hil.emulated.limiter import Limiter
 from hil.wire import TERMINAL, Ack, AckState, Action, ActuatorInfo, Command, Heartbeat, LimitState, Target, encode
 
+T = TypeVar("T")
+
 EXAMPLES = int(os.environ.get("WATTLOOP_EXAMPLES", "30"))
 LOW_W, HIGH_W = 5.0, 20.0
 CHUNK_S = 0.5
@@ -35,16 +36,16 @@ seconds = st.sampled_from([0.5, 1.0, 4.0, 16.0])
 limits = st.one_of(st.floats(-1.0, 30.0), st.sampled_from([0.0, 5.0, 7.5, 20.0, 1e9]))
 
 
-class Inline(Executor):
+class Inline:
     """Works at once, in the caller's thread: every run of the same steps is the same."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  # an executor hands on whatever the work raised
-            future.set_exception(error)
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future.set_result(work())
         return future
+
+    def stop(self) -> None:
+        pass
 
 
 class Line:

@@ -1,7 +1,6 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -139,18 +138,13 @@ def _damage(path: Path, table: str) -> None:
         file.write(b"\xff" * size)
 
 
-async def test_a_durable_change_waits_for_the_disk_and_no_other_does(path: Path, tmp_path: Path) -> None:
-    levels: list[Any] = []
-    store = LeaseStore(path)
-    await store.open()
+async def test_durable_is_the_rule(store: LeaseStore) -> None:
+    def level() -> int:
+        assert store._connection is not None
+        (found,) = store._connection.execute("PRAGMA synchronous").fetchone()
+        return int(found)
 
-    def level() -> None:
-        connection = store._connection
-        assert connection is not None
-        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
-
-    for durable in (True, False, True):
-        await store.write(Change(durable=durable))
-        await store._do(level)
-    await store.close()
-    assert levels == [2, 1, 2]  # FULL, NORMAL, FULL
+    full = 2
+    assert await store._do(level) == full
+    await store.write(Change(answers=(answered("command-1"),), durable=False))
+    assert await store._do(level) == full

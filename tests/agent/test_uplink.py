@@ -370,3 +370,26 @@ def test_the_largest_batch_fits_the_wire() -> None:
     payload = encode(Data(stream="f" * 16, r=[record] * MAX_RECORDS))
     assert len(payload) < MAX_DATA_BYTES
     assert msgspec.json.decode(payload, type=Data).r[0] == record
+
+
+async def test_draining_sends_again_in_time_what_was_lost_on_its_way(bench: Bench) -> None:
+    await bench.start()
+    bench.coordinator.deaf = lambda data: not data.hist
+    await bench.sample(3)
+    drain = asyncio.create_task(bench.uplink.drain(2.0))
+    await bench.wait(1.0)
+    assert drain.done()
+    assert bench.coordinator.seqs(hist=True) == [1, 2, 3]
+
+
+async def test_a_coordinator_that_decides_no_more_may_still_take_samples(bench: Bench) -> None:
+    await bench.start()
+    bench.coordinator.silent = True
+    await bench.sample(3)
+    bench.uplink.coordinator_state(CoordinatorState(online=False, draining=True, instance="a", epoch=1))
+    drain = asyncio.create_task(bench.uplink.drain(2.0))
+    await bench.wait(0.3)
+    assert not drain.done()
+    bench.uplink.coordinator_state(CoordinatorState(online=False, instance="a", epoch=1))
+    await bench.wait(0.05)
+    assert drain.done()

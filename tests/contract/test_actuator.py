@@ -3,30 +3,38 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from agent.actuators.cpufreq import CpufreqActuator, CpufreqConfig
 from agent.actuators.emulated import EmulatedActuator, EmulatedActuatorConfig
+from agent.actuators.rapl import RaplActuator, RaplActuatorConfig
 from hil.clock import ManualClock
 from hil.devices import Actuator, DeviceError, DeviceUnavailable, Setting
 from hil.emulated.control import ControlServer
 from hil.emulated.load import ConstantLoad
-from hil.emulated.node import EmulatedNode
+from hil.emulated.node import EmulatedNode, NodeTraits
+from hil.emulated.sysfs import EmulatedPowercap, RaplConfig, Tree
 from hil.emulated.world import World
 
 
 @dataclass
 class Subject:
-    """A device that one actuator after another can be made for, and what the device itself says."""
+    """A device that one actuator after another can be made for, and what the device itself says.
+
+    ``free_w`` is the limit that it shows when it has none of ours: some devices always have one.
+    """
 
     make: Callable[[], Actuator]
     limit_w: Callable[[], float | None]
     take_away: Callable[[], Awaitable[None]]
     bring_back: Callable[[], Awaitable[None]]
+    free_w: float | None = None
 
 
 @asynccontextmanager
-async def emulated() -> AsyncIterator[Subject]:
+async def emulated(_: Path) -> AsyncIterator[Subject]:
     node = EmulatedNode("jetson-1", ConstantLoad(power_w=15.0).demand())
     server = ControlServer("127.0.0.1", 0, World([node], ManualClock()), {})
     await server.start()
@@ -35,12 +43,65 @@ async def emulated() -> AsyncIterator[Subject]:
     await server.stop()
 
 
-ACTUATORS: dict[str, Callable[[], AbstractAsyncContextManager[Subject]]] = {"emulated": emulated}
+@asynccontextmanager
+async def rapl(folder: Path) -> AsyncIterator[Subject]:
+    node = EmulatedNode("jetson-1", ConstantLoad(power_w=15.0).demand(), NodeTraits(max_w=20.0))
+    powercap = EmulatedPowercap(
+        RaplConfig(name="rapl", node="jetson-1", root=str(folder), mmio=True), Tree(folder), node
+    )
+    powercap.begin()
+    limit = folder / "class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
+    aside = limit.with_name("aside")
+
+    async def take_away() -> None:
+        limit.rename(aside)
+
+    async def bring_back() -> None:
+        aside.rename(limit)
+
+    def limit_w() -> float:
+        return int(limit.read_text()) / 1e6
+
+    config = RaplActuatorConfig(name="board", min_w=5, max_w=20, sysfs_root=str(folder))
+    yield Subject(lambda: RaplActuator(config), limit_w, take_away, bring_back, free_w=20.0)
+    powercap.end()
+
+
+@asynccontextmanager
+async def cpufreq(folder: Path) -> AsyncIterator[Subject]:
+    """A frequency of as many kHz as the node draws mW."""
+    tree = Tree(folder)
+    tree.begin()
+    policy = "devices/system/cpu/cpufreq/policy0"
+    for name, text in {"cpuinfo_min_freq": "5000", "cpuinfo_max_freq": "20000", "scaling_max_freq": "20000"}.items():
+        tree.write(f"{policy}/{name}", text)
+    highest = folder / policy / "scaling_max_freq"
+    aside = highest.with_name("aside")
+
+    async def take_away() -> None:
+        highest.rename(aside)
+
+    async def bring_back() -> None:
+        aside.rename(highest)
+
+    def limit_w() -> float:
+        return int(highest.read_text()) / 1000
+
+    config = CpufreqConfig(name="board", curve=((5, 5), (20, 20)), sysfs_root=str(folder))
+    yield Subject(lambda: CpufreqActuator(config), limit_w, take_away, bring_back, free_w=20.0)
+    tree.end()
+
+
+ACTUATORS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {
+    "cpufreq": cpufreq,
+    "emulated": emulated,
+    "rapl": rapl,
+}
 
 
 @pytest.fixture(params=sorted(ACTUATORS))
-async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    async with ACTUATORS[request.param]() as subject:
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    async with ACTUATORS[request.param](tmp_path) as subject:
         yield subject
 
 
@@ -84,8 +145,8 @@ async def test_applying_nothing_lifts_the_limit(actuator: Actuator, subject: Sub
     capabilities = await actuator.open()
     await actuator.apply(Setting(limit_w=capabilities.min_w))
     await actuator.apply(Setting())
-    assert await actuator.readback() == Setting()
-    assert subject.limit_w() is None
+    assert await actuator.readback() == Setting(limit_w=subject.free_w)
+    assert subject.limit_w() == subject.free_w
 
 
 async def test_applying_twice_is_applying_once(actuator: Actuator):
@@ -118,7 +179,7 @@ async def test_restoring_works_without_opening(actuator: Actuator, subject: Subj
     await actuator.apply(Setting(limit_w=10.0))
     later = subject.make()
     await later.restore(snapshot)
-    assert subject.limit_w() is None
+    assert subject.limit_w() == subject.free_w
     await later.close()
 
 

@@ -11,14 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from agent.meters.cpu import CpuMeter, CpuMeterConfig
-from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, blocks_of
+from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, plan_of
+from agent.meters.modbus.endpoint import SerialConfig
+from agent.meters.rapl import RaplMeter, RaplMeterConfig
 from agent.meters.replay import ReplayMeter, ReplayMeterConfig, load_trace
-from hil.clock import ManualClock
+from hil.clock import ManualClock, SystemClock
 from hil.devices import DeviceUnavailable, Meter, Quality
 from hil.emulated.load import ConstantLoad
 from hil.emulated.modbustcp import ModbusTcpPort
 from hil.emulated.node import EmulatedNode
 from hil.emulated.pdu import EmulatedPdu
+from hil.emulated.serialline import LineSettings, SerialLine
+from hil.emulated.sysfs import EmulatedPowercap, RaplConfig, Tree
 from hil.emulated.world import World
 from hil.yamlfile import Document
 
@@ -38,13 +42,38 @@ async def modbus(folder: Path) -> AsyncIterator[Subject]:
     clock = ManualClock()
     node = EmulatedNode("jetson-1", ConstantLoad(power_w=15.0).demand())
     world = World([node], clock)
-    port = ModbusTcpPort("127.0.0.1", 0, {1: EmulatedPdu("pdu-1", {1: node})}, world.advance)
+    port = ModbusTcpPort("127.0.0.1", 0, {1: EmulatedPdu("pdu-1", {1: node})}, world.advance, clock)
     await port.start()
-    config = ModbusMeterConfig(name="outlet-1", port=port.port, profile="wattloop-pdu", outlet=1)
+    config = ModbusMeterConfig(name="outlet-1", host=port.host, port=port.port, profile="wattloop-pdu", outlet=1)
     document: Document[ModbusMeterConfig] = Document(folder / "agent.yaml")
-    meter = ModbusMeter(config, blocks_of(config, document, ()), ModbusBuses(clock))
+    plan = plan_of(config, document, ())
+    assert plan is not None
+    meter = ModbusMeter(config, plan, ModbusBuses(clock), clock)
     yield Subject(meter, clock.advance, port.stop, port.start)
     await port.stop()
+
+
+@asynccontextmanager
+async def modbus_rtu(folder: Path) -> AsyncIterator[Subject]:
+    class HastyClock(ManualClock):
+        """The silence between two frames on the line passes at once."""
+
+        async def sleep_until(self, deadline: float) -> None:
+            await self.advance(max(0.0, deadline - self.monotonic()))
+
+    clock = HastyClock()
+    node = EmulatedNode("jetson-1", ConstantLoad(power_w=15.0).demand())
+    world = World([node], clock)
+    settings = LineSettings(115_200, turnaround_s=0.0)
+    line = SerialLine(folder / "tty", settings, {1: EmulatedPdu("pdu-1", {1: node})}, world.advance, SystemClock())
+    await line.start()
+    serial = SerialConfig(port=str(line.link), baudrate=115_200)
+    config = ModbusMeterConfig(name="outlet-1", serial=serial, profile="wattloop-pdu", outlet=1)
+    document: Document[ModbusMeterConfig] = Document(folder / "agent.yaml")
+    plan = plan_of(config, document, ())
+    assert plan is not None
+    yield Subject(ModbusMeter(config, plan, ModbusBuses(clock), clock), clock.advance, line.stop, line.start)
+    await line.stop()
 
 
 @asynccontextmanager
@@ -68,9 +97,43 @@ async def replay(folder: Path) -> AsyncIterator[Subject]:
     yield Subject(ReplayMeter(ReplayMeterConfig(name="trace", file=str(path)), trace, clock), clock.advance)
 
 
+@asynccontextmanager
+async def rapl(folder: Path) -> AsyncIterator[Subject]:
+    node = EmulatedNode("server-1", ConstantLoad(power_w=15.0).demand())
+    tree = EmulatedPowercap(RaplConfig(name="rapl-1", node="server-1", root="sys"), Tree(folder / "sys"), node)
+
+    class FilledClock(ManualClock):
+        """Who sleeps lets time pass, and the counters with it: no one else does while a reading waits."""
+
+        async def sleep_until(self, deadline: float) -> None:
+            await pass_time(max(0.0, deadline - self.monotonic()))
+
+    clock = FilledClock()
+    world = World([node], clock)
+
+    async def pass_time(seconds: float) -> None:
+        await clock.advance(seconds)
+        world.advance()
+        tree.show()
+
+    async def take_away() -> None:
+        tree.end()
+
+    async def bring_back() -> None:
+        tree.begin()
+
+    world.advance()
+    tree.begin()
+    meter = RaplMeter(RaplMeterConfig(name="cpu", max_w=100), folder / "sys", 1.0, clock)
+    yield Subject(meter, pass_time, take_away, bring_back)
+    tree.end()
+
+
 METERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {
     "cpu": cpu,
     "modbus": modbus,
+    "modbus-rtu": modbus_rtu,
+    "rapl": rapl,
     "replay": replay,
 }
 

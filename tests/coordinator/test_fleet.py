@@ -304,3 +304,12 @@ async def test_a_limit_of_an_earlier_life_is_not_sent_to_an_agent_that_may_still
     bench.answer(release.command, AckState.RELEASED)
     assert await sent_by(bench, 58.0) == []
     assert await sent_by(bench, 2.0) == [old.command.id]  # its lease is over in any case
+
+
+async def test_an_old_limit_is_not_asked_after_before_its_agent_knows_the_new_command(bench: Bench) -> None:
+    bench.fleet.ask("night", "paper", limit(7.5))
+    bench.turn()
+    bench.fleet.ask("night", "paper", Release(NODE))
+    (release,) = bench.turn()
+    assert len(await bench.heard()) == 2
+    assert set(await sent_by(bench, 30.0)) == {release.command.id}  # nobody is there

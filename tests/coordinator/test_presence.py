@@ -121,3 +121,16 @@ async def test_it_says_online_and_offline_retained_and_gives_way_without_a_word(
     presence.give_way()
     presence.go_offline()
     assert retained(broker).online
+
+
+async def test_it_drains_before_it_leaves(
+    presence: Presence, broker: MemoryBroker, clock: ManualClock, ear: Ear
+) -> None:
+    presence.come_online()
+    ear.beats()
+    presence.drain()
+    assert (retained(broker).online, retained(broker).draining) == (False, True)
+    await period(clock)
+    assert ear.beats() == 0
+    presence.go_offline()
+    assert (retained(broker).online, retained(broker).draining) == (False, False)

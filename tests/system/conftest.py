@@ -19,8 +19,6 @@ import pytest
 import yaml
 
 from hil.broker import EmbeddedBroker, free_port
-from hil.emulated.client import ControlClient
-from hil.emulated.messages import Answer, Get, NodeState, Request
 from hil.rig import Part, Rig, script
 
 PATIENCE_S = 30.0
@@ -127,7 +125,7 @@ class Recorded:
         """The terminal states of each command."""
         words: dict[str, list[str]] = {command_id: [] for (command_id,) in self.rows("SELECT command_id FROM command")}
         for ack in self.acks():
-            if ack.state in TERMINAL:
+            if ack.state in TERMINAL and ack.command_id in words:
                 words[ack.command_id].append(ack.state)
         return words
 
@@ -153,7 +151,6 @@ class Lab:
         self.report = folder / "report.out"
         self.agents: dict[str, Part] = {}
         self._pdu_port, self._control_port = free_port(), free_port()
-        self._control = ControlClient("127.0.0.1", self._control_port, timeout_s=10.0)
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -254,18 +251,19 @@ class Lab:
 
     # --- the world ----------------------------------------------------------------------------------------------------
 
-    async def say(self, request: Request) -> Answer:
-        """What the emulated world answers."""
-        return await self._control.request(request)
+    async def say(self, **request: object) -> dict[str, Any]:
+        """What the emulated world answers on its control socket."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._control_port)
+        writer.write(json.dumps(request).encode() + b"\n")
+        answer: dict[str, Any] = json.loads(await asyncio.wait_for(reader.readline(), PATIENCE_S))
+        writer.close()
+        assert "error" not in answer, answer
+        return answer
 
-    async def node(self, node: str = "jetson-1") -> NodeState:
-        """A node as it is now."""
-        state = (await self.say(Get(node=node))).node
-        assert state is not None
-        return state
-
-    async def close(self) -> None:
-        await self._control.close()
+    async def cap_w(self, node: str = "jetson-1") -> float | None:
+        """What a node is capped to, by its own word."""
+        cap_w: float | None = (await self.say(op="get", node=node))["node"]["cap_w"]
+        return cap_w
 
     async def until(self, holds: Callable[[], object], within_s: float = PATIENCE_S) -> None:
         """Return once ``holds``; fails with what the parts have said when it takes too long."""
@@ -293,10 +291,7 @@ async def make_lab(folder: Path, *nodes: str) -> AsyncIterator[Lab]:
     async with EmbeddedBroker(folder / "broker") as broker, Rig(folder / "logs") as rig:
         lab = Lab(folder, rig, broker, nodes)
         lab.write_scenario()
-        try:
-            yield lab
-        finally:
-            await lab.close()
+        yield lab
 
 
 @pytest.fixture
@@ -360,8 +355,8 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def command() -> Command:
     """``command("wattloop-agent", "run", …)``: what a program said, and how it ended."""
 
-    def run(program: str, *arguments: str | Path, timeout: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         argv = [Path(sys.executable).parent / program, *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=cwd)
 
     return run

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pymodbus.client import ModbusTcpClient
+from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 
 from hil.emulated.journal import energy_between_j, read_journal
 from hil.emulated.ready import Ready, read_ready
@@ -20,6 +20,11 @@ from hil.emulated.ready import Ready, read_ready
 pytestmark = pytest.mark.system
 
 SCRIPT = Path(sys.executable).with_name("wattloop-hil")
+PROFILE = """\
+registers:
+  power_w: {address: 7, type: i32, scale: 0.01}
+  voltage_v: {address: 9, type: u16, scale: 0.1}
+"""
 WORLD = """\
 nodes:
   - {name: jetson-1, load: {kind: constant, power_w: 15}, lag_ms: 10, noise_w: 0.1, journal: jetson-1.csv}
@@ -34,8 +39,8 @@ def emulate(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], Ready]]:
-    (folder / "world.yaml").write_text(WORLD)
+def running(folder: Path, *arguments: str | Path, world: str = WORLD) -> Iterator[tuple[subprocess.Popen[str], Ready]]:
+    (folder / "world.yaml").write_text(world)
     path = folder / "ready.json"
     process = emulate(folder / "world.yaml", "--ready-file", path, *arguments)
     try:
@@ -135,3 +140,19 @@ def test_a_ready_file_that_cannot_be_written_is_one_plain_line(tmp_path: Path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == f"wattloop-hil: {tmp_path / 'no' / 'ready.json'}: no such file or directory\n"
+
+
+def test_a_device_on_a_serial_line_is_read_by_a_master_of_another_make(tmp_path: Path):
+    (tmp_path / "device.yaml").write_text(PROFILE)
+    serial = "{link: run/tty, baudrate: 19200}"
+    units = f"units:\n  - {{name: meter, profile: device.yaml, node: jetson-1, unit: 5, serial: {serial}}}\n"
+    with running(tmp_path, world=WORLD + units) as (process, ready):
+        place = ready.serial["meter"]
+        with ModbusSerialClient(place.link, baudrate=19200, timeout=5, retries=0) as client:
+            high, low, tenths = client.read_holding_registers(7, count=3, device_id=place.unit).registers
+        process.terminate()
+        out, _ = process.communicate(timeout=10)
+    assert ((high << 16) + low) / 100 == pytest.approx(15.0, abs=0.31)
+    assert tenths == 2300
+    assert f"unit meter: modbus rtu {tmp_path / 'run' / 'tty'} unit 5\n" in out
+    assert not (tmp_path / "run" / "tty").is_symlink()

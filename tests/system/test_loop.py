@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hil.emulated.messages import Override, Unplug
-from hil.emulated.pdu import Quantity
-
 if TYPE_CHECKING:
     from .conftest import Lab, Recorded
 
@@ -44,10 +41,10 @@ def experiment(
         async with new_lab(folder, "works", "unplugged", "altered") as lab:
             coordinator = await lab.start("--duration", "15", "--drain", "30")
             await lab.until(lambda: len(lab.run.steps("works")) > 10)
-            await lab.say(Unplug(node="unplugged"))
-            await lab.say(Override(pdu="pdu-1", outlet=3, quantity=Quantity.POWER_W, value=SHOWN_W))
+            await lab.say(op="unplug", node="unplugged")
+            await lab.say(op="override", pdu="pdu-1", outlet=3, quantity="power_w", value=SHOWN_W)
             await lab.until(lambda: lab.run.effects("works"))
-            caps_w = {node: (await lab.node(node)).cap_w for node in lab.nodes}
+            caps_w = {node: await lab.cap_w(node) for node in lab.nodes}
             summary = await lab.finish(coordinator, 150)
             return Experiment(summary, lab.run, caps_w, lab.logs())
 
@@ -171,7 +168,7 @@ async def test_a_broker_that_dies_and_returns_costs_no_sample_and_no_step(lab: "
     known = len(lab.run.steps())
     await lab.until(lambda: len(lab.run.steps()) > known + 15)
     assert "nameplate" in {step.source for step in lab.run.steps()[known:]}
-    assert (await lab.node()).cap_w == 7.5  # the lease stands
+    assert await lab.cap_w() == 7.5  # the lease stands
     await asyncio.to_thread(lab.broker.start)
     await lab.until(lambda: lab.run.steps()[-1].source == "measured")
     summary = await lab.finish(coordinator, 80)
@@ -189,17 +186,17 @@ async def test_an_agent_killed_under_a_limit_undoes_it_and_is_commanded_anew(lab
     coordinator = await lab.start("--duration", "8", "--drain", "30")
     await lab.until(lab.run.effects)
     await lab.kill(lab.agents["jetson-1"])
-    assert (await lab.node()).cap_w == 7.5  # nobody is there to lift it
+    assert await lab.cap_w() == 7.5  # nobody is there to lift it
     [(first, *_)] = lab.run.commands()
     await lab.agent()
     await lab.until(lambda: lab.run.last_words()[first])
     await lab.until(lambda: len(lab.run.effects()) == 2)
     [_, (_, action, limit_w)] = lab.run.commands()
     assert (action, limit_w) == ("limit", 7.5)
-    assert (await lab.node()).cap_w == 7.5
+    assert await lab.cap_w() == 7.5
     summary = await lab.finish(coordinator, 80)
     assert [len(set(words)) for words in lab.run.last_words().values()] == [1, 1, 1]
     samples = summary["microgrids"][0]["samples"]
     assert samples["committed"] == samples["generated"] > 50
     assert samples["lost"] == 0
-    assert (await lab.node()).cap_w is None
+    assert await lab.cap_w() is None

@@ -25,11 +25,11 @@ async def test_a_killed_coordinator_goes_on_where_it_was(
     for epoch, pause_s in ((2, 0.0), (3, 1.5)):  # a few steps to make up for, and more than are made up for
         await lab.kill(coordinator)
         before = lab.run.steps()
-        assert (await lab.node()).cap_w == 7.5
+        assert await lab.cap_w() == 7.5
         await asyncio.sleep(pause_s)
         coordinator = await lab.coordinate("--duration", "10", "--drain", "30")
         await lab.until(lambda epoch=epoch: lab.run.epochs()[-1] == epoch)
-        assert (await lab.node()).cap_w == 7.5  # the lease outlived its coordinator, and was taken over
+        assert await lab.cap_w() == 7.5  # the lease outlived its coordinator, and was taken over
         steps = lab.run.steps()
         assert steps[: len(before)] == before
         assert steps[len(before)].k == before[-1].k + 1
@@ -71,4 +71,4 @@ async def test_a_second_coordinator_is_turned_away_unless_it_takes_over(lab: "La
     assert told.endswith("; this one ends, and leaves the nodes to it")
     await lab.until(lambda: third.log.read_text().count("limit-verified"))
     assert third.running
-    assert (await lab.node()).cap_w == 7.5
+    assert await lab.cap_w() == 7.5

@@ -23,8 +23,9 @@ import pytest
 
 from agent.install import SERVICE
 from hil.broker import find_mosquitto
-from hil.install.environment import is_hidden
+from hil.install.environment import is_hidden, service_python
 from hil.install.service import DEFAULT_PREFIX
+from hil.install.steps import InstallFailed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -171,23 +172,26 @@ def installation(machine: Machine) -> Installation:
     """Both services installed. The network being away, the dependencies are borrowed from our own environment."""
     first = install(machine, "wattloop-agent")
     machine.do("/opt/wattloop/bin/python", "-m", "pip", "uninstall", "--yes", "setuptools")  # older than the one pinned
-    bind(machine, sysconfig.get_path("purelib"), "/opt/borrowed")
+    machine.do("mkdir", "/opt/borrowed")
+    machine.do("mount", "--bind", sysconfig.get_path("purelib"), "/opt/borrowed")
     machine.write(f"/opt/wattloop/lib/{PYTHON}/site-packages/borrowed.pth", "/opt/borrowed\n")
     return Installation(first, install(machine, "wattloop-agent"), install(machine, "wattloop-coordinator"))
 
 
 def install(machine: Machine, program: str, *options: str) -> subprocess.CompletedProcess[str]:
     """What ``PROGRAM install`` did, with no package index to turn to."""
-    if is_hidden(Path(sys.base_prefix)):  # a developer's own Python: show it where services see it
-        bind(machine, sys.base_prefix, "/opt/python")
-        options = (*options, "--python", f"/opt/python/bin/{PYTHON}")
-    return machine.run(HERE / program, "install", *options, PIP_NO_INDEX="1")
+    return machine.run(HERE / program, "install", "--python", visible_python(), *options, PIP_NO_INDEX="1")
 
 
-def bind(machine: Machine, source: str, target: str) -> None:
-    """Show a directory of the machine in another place, too."""
-    once = 'mountpoint -q "$2" || { mkdir -p "$2" && mount --bind "$1" "$2"; }'
-    machine.do("sh", "-c", once, "sh", source, target)
+def visible_python() -> Path:
+    """A Python of our own version, for the borrowed packages, and in a place that services see."""
+    ours = Path(sys.base_prefix, "bin", PYTHON)
+    python = Path("/usr/bin", PYTHON) if is_hidden(ours) else ours
+    try:
+        return service_python(python)
+    except InstallFailed as error:
+        require(False, str(error))
+        raise
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,10 @@ Configuration of an agent::
 Addresses are those on the wire, from 0 (Modbus Application Protocol Specification V1.1b3, 4.4), not the 3xxxx and 4xxxx
 numbers of manuals. A reading is the power register, and the energy counter where the table has one, in as few requests
 as the device allows. Meters behind one host and port, or on one serial port, share it: one request at a time, each unit
-with its own back-off. What is no believable number (NaN, the device's own "not available", a value out of its register's
-range by more than 0.5 of the unit), an exception, silence and a damaged answer are no readings: they raise
-``DeviceUnavailable`` and name the condition. A number that the device's other registers contradict is a reading of
-quality ``suspect``, with the likely cause in its note.
+with its own back-off. What is no believable number (NaN, the device's own "not available", a value well out of its
+register's range), an exception, silence and a damaged answer are no readings: they raise ``DeviceUnavailable`` and name
+the condition. A number that the device's other registers contradict is a reading of quality ``suspect``, with the
+likely cause in its note.
 """
 
 from agent.meters.modbus.bus import ModbusBuses

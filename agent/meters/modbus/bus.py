@@ -5,14 +5,14 @@ import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from agent.meters.modbus.backoff import Backoff
 from agent.meters.modbus.blocks import Block
 from agent.meters.modbus.endpoint import Endpoint
 from agent.meters.modbus.errors import BusError, Refused, Silent
-from agent.meters.modbus.frames import answer_chars, request_chars
 from agent.meters.modbus.nameplate import QUESTION, Nameplate
+from agent.meters.modbus.request import Link, Request, describing, reading
 from agent.meters.modbus.turns import Turns
 from agent.meters.modbus.unit import STRANGER_TIMEOUT_S, Unit
 from hil.clock import Clock
@@ -40,30 +40,6 @@ def frame_silence_s(endpoint: Endpoint) -> float:
     """Seconds of silence that part two frames; 0 where the other side sees to it."""
     return max(SILENCE_CHARS * endpoint.char_s, SILENCE_AT_LEAST_S) if endpoint.char_s else 0.0
 
-
-class Link(Protocol):
-    """A connection to an endpoint."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the connection still stands."""
-
-    @property
-    def matches(self) -> bool:
-        """Whether an answer names its request. If so, the link must be closed after any error but ``Refused``."""
-
-    async def read(self, unit: int, block: Block, timeout_s: float) -> Sequence[int]:
-        """The words of a block. Raises BusError, Silent or Refused."""
-
-    async def describe(self, unit: int, timeout_s: float) -> Nameplate:
-        """What a unit says of itself. Raises BusError, Silent or Refused."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-Request = Callable[[Link, float], Awaitable[T]]
-"""Something asked over a link, with the seconds that there are for it."""
 
 Connect = Callable[[Endpoint, float], Awaitable[Link]]
 
@@ -95,31 +71,24 @@ class ModbusBus:
     async def read(
         self, unit: int, block: Block, *, silence_s: float = 0.0, timeout_s: float | None = None
     ) -> Sequence[int]:
-        """The words of a block. Raises BusError, at once while a unit or the endpoint is given time to recover.
+        """The words of a block; see ``ask``."""
+        return await self.ask(reading(unit, block), silence_s=silence_s, timeout_s=timeout_s)
+
+    async def ask(self, request: Request[T], *, silence_s: float = 0.0, timeout_s: float | None = None) -> T:
+        """The answer to a request. Raises BusError, at once while a unit or the endpoint is given time to recover.
 
         The line is silent for ``silence_s`` before the request and after the answer; without ``timeout_s`` the unit
         gets a multiple of what it took for earlier answers.
         """
-        return await self._ask(
-            unit, block, lambda link, within_s: link.read(unit, block, within_s), silence_s, timeout_s
-        )
-
-    async def describe(self, unit: int, *, silence_s: float = 0.0, timeout_s: float | None = None) -> Nameplate:
-        """What a unit says of itself; all else is as with ``read``. Raises BusError."""
-        return await self._ask(
-            unit, QUESTION, lambda link, within_s: link.describe(unit, within_s), silence_s, timeout_s
-        )
-
-    async def _ask(self, unit: int, block: Block, request: Request[T], silence_s: float, timeout_s: float | None) -> T:
-        known = self._units[unit]
-        self._let_rest(known.probing)
+        unit = self._units[request.unit]
+        self._let_rest(unit.probing)
         now = self._clock.monotonic()
-        async with self._turns.turn(now + YIELD_S if known.probing.failures else now):
-            self._let_rest(known.probing)  # it may have failed another reading meanwhile
+        async with self._turns.turn(now + YIELD_S if unit.probing.failures else now):
+            self._let_rest(unit.probing)  # it may have failed another reading meanwhile
             link = await self._connected()
-            if not link.matches and known.may_answer_late(block.function, self._clock.monotonic()):
-                await self._synchronise(link, unit, block, silence_s, timeout_s)
-            return await self._exchange(link, unit, block, request, silence_s, timeout_s)
+            if not link.matches and unit.may_answer_late(request.function, self._clock.monotonic()):
+                await self._synchronise(link, request, silence_s, timeout_s)
+            return await self._exchange(link, request, silence_s, timeout_s)
 
     def close(self) -> None:
         """Close the connection; the next read makes another."""
@@ -127,59 +96,47 @@ class ModbusBus:
             self._link.close()
             self._link = None
 
-    async def _synchronise(
-        self, link: Link, unit: int, block: Block, silence_s: float, timeout_s: float | None
-    ) -> None:
+    async def _synchronise(self, link: Link, request: Request[T], silence_s: float, timeout_s: float | None) -> None:
         """Ask for something whose answer cannot be the late one: a unit that answers it has done with all before it."""
-        question = Block(OTHER_FUNCTION[block.function], block.address, 1)
+        question = Block(OTHER_FUNCTION[request.function], 0, 1)
         try:
-            await self._exchange(
-                link, unit, question, lambda at, within_s: at.read(unit, question, within_s), silence_s, timeout_s
-            )
+            await self._exchange(link, reading(request.unit, question), silence_s, timeout_s)
         except Refused as error:
             if error.unreachable:
                 raise
-        self._units[unit].unanswered.clear()
+        self._units[request.unit].unanswered.clear()
 
-    async def _exchange(
-        self,
-        link: Link,
-        unit: int,
-        block: Block,
-        request: Request[T],
-        silence_s: float,
-        timeout_s: float | None,
-    ) -> T:
-        known = self._units[unit]
+    async def _exchange(self, link: Link, request: Request[T], silence_s: float, timeout_s: float | None) -> T:
+        unit = self._units[request.unit]
+        wire_s = request.chars * self.endpoint.char_s
         await self._be_silent(silence_s)
-        wire_s = self._wire_s(block)
         began = self._clock.monotonic()
         try:
-            answer = await request(link, (timeout_s or known.timeout_s(self._stranger_s())) + wire_s)
+            answer = await request.put(link, (timeout_s or self._timeout_s(unit)) + wire_s)
         except Refused as error:
+            self._free_at = self._clock.monotonic()
             if error.unreachable:
-                known.failed(self._clock.monotonic(), str(error))
+                unit.failed(self._free_at, str(error))
             else:
-                self._answered(known, block, began + wire_s)
+                self._answered(unit, request, began + wire_s)
             raise
         except (BusError, asyncio.CancelledError) as error:
-            self._failed(link, known, block, error)
-            raise
-        finally:
             self._free_at = self._clock.monotonic()
-        self._answered(known, block, began + wire_s)
+            self._failed(link, unit, request, error)
+            raise
+        self._free_at = self._clock.monotonic()
+        self._answered(unit, request, began + wire_s)
         return answer
 
-    def _answered(self, known: Unit, block: Block, began: float) -> None:
+    def _answered(self, unit: Unit, request: Request[T], began: float) -> None:
         self._silences = 0
-        known.answered(block.function, max(0.0, self._clock.monotonic() - began))
+        unit.answered(request.function, max(0.0, self._free_at - began))
 
-    def _failed(self, link: Link, known: Unit, block: Block, error: BaseException) -> None:
-        now = self._clock.monotonic()
+    def _failed(self, link: Link, unit: Unit, request: Request[T], error: BaseException) -> None:
         if not isinstance(error, BusError) or isinstance(error, Silent):  # given up, or nothing came
-            known.left_open(block.function, now)
+            unit.left_open(request.function, self._free_at)
         if isinstance(error, Silent):
-            known.failed(now, str(error))
+            unit.failed(self._free_at, str(error))
             self._silences += 1
         if link.matches or not link.alive or self._silences >= SILENCES_PER_LINK:
             self.close()
@@ -192,12 +149,12 @@ class ModbusBus:
         if self._clock.monotonic() < deadline:
             await self._clock.sleep_until(deadline)
 
-    def _wire_s(self, block: Block) -> float:
-        return (request_chars() + answer_chars(block.count)) * self.endpoint.char_s
-
-    def _stranger_s(self) -> float:
-        """Seconds for a unit that never answered: as much as the slowest of the others gets."""
-        return max((unit.usual_timeout_s or 0.0 for unit in self._units.values()), default=0.0) or STRANGER_TIMEOUT_S
+    def _timeout_s(self, unit: Unit) -> float:
+        """Seconds for a unit; one that never answered gets as much as the slowest of the others."""
+        if unit.usual_timeout_s is not None:
+            return unit.timeout_s(unit.usual_timeout_s)
+        others_s = [other.usual_timeout_s for other in self._units.values() if other.usual_timeout_s is not None]
+        return unit.timeout_s(max(others_s, default=STRANGER_TIMEOUT_S))
 
     async def _connected(self) -> Link:
         if self._link is not None and self._link.alive:
@@ -232,7 +189,7 @@ class Station:
 
     async def describe(self) -> Nameplate:
         """What the unit says of itself. Raises BusError."""
-        return await self.bus.describe(self.unit, silence_s=self.silence_s, timeout_s=self.timeout_s)
+        return await self.bus.ask(describing(self.unit), silence_s=self.silence_s, timeout_s=self.timeout_s)
 
 
 class ModbusBuses:

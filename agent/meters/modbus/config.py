@@ -7,7 +7,7 @@ import msgspec
 from agent.meters.base import MeterConfig
 from agent.meters.modbus.endpoint import Endpoint, Framing, SerialConfig, SerialEndpoint, TcpEndpoint
 from agent.meters.modbus.examine import Examination, SunSpecExamination
-from agent.meters.modbus.physics import Check
+from agent.meters.modbus.oddity import Check
 from agent.meters.modbus.plan import Commission, Plan
 from agent.meters.modbus.profile import Profile, find, load_or_note, shipped
 from agent.meters.modbus.registers import Register

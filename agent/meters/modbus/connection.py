@@ -1,9 +1,9 @@
 """How each kind of endpoint is connected to."""
 
-from agent.meters.modbus.bus import Link
 from agent.meters.modbus.endpoint import Endpoint, SerialEndpoint
 from agent.meters.modbus.line import open_converter, open_serial
 from agent.meters.modbus.link import connect_tcp
+from agent.meters.modbus.request import Link
 from agent.meters.modbus.rtu import RtuLink
 
 

@@ -31,8 +31,7 @@ def word_count(kind: str) -> int:
 def content(words: Sequence[int], *, low_word_first: bool = False, low_byte_first: bool = False) -> bytes:
     """The bytes of ``words``, the highest first."""
     ordered = words[::-1] if low_word_first else words
-    order: Literal["big", "little"] = "little" if low_byte_first else "big"
-    return b"".join(word.to_bytes(WORD_BYTES, order) for word in ordered)
+    return struct.pack(f"{'<' if low_byte_first else '>'}{len(ordered)}H", *ordered)
 
 
 def number(octets: bytes, kind: str) -> float:

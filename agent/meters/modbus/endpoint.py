@@ -64,8 +64,13 @@ class SerialEndpoint:
         """Seconds that a character takes on the line."""
         return (START_BIT + DATA_BITS + (self.parity != "N") + self.stopbits) / self.baudrate
 
+    @property
+    def settings(self) -> str:
+        """The line's settings for people: ``9600 baud, 8N1``."""
+        return f"{self.baudrate} baud, {DATA_BITS}{self.parity}{self.stopbits}"
+
     def __str__(self) -> str:
-        return f"{self.port} ({self.baudrate} baud, {DATA_BITS}{self.parity}{self.stopbits})"
+        return f"{self.port} ({self.settings})"
 
 
 Endpoint = TcpEndpoint | SerialEndpoint

@@ -1,6 +1,7 @@
 """Looks at a device before its first reading: is it the one that its profile describes, and where are its registers?"""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.meters.modbus.errors import Refused, Silent, WrongDevice
@@ -26,20 +27,19 @@ class Examination:
 
     async def __call__(self, ask: Ask) -> tuple[Register, ...]:
         """The registers, as the profile has them. Raises BusError; WrongDevice for a device that must not be read."""
-        if self.nameplate is not None:
-            found = await ask_nameplate(ask)
-            objection = self.nameplate.objection(found) if found is not None else ""
-            if objection:
-                raise WrongDevice(f"not a {self.profile}, or not its unit: {objection}")
-        for probe in self.identity:
-            answer = await ask_probe(probe, ask)
-            if answer is not None and not probe.accepts(answer):
-                raise WrongDevice(f"not a {self.profile}, or not its unit: {probe.objection(answer)}")
-        for probe in self.requirements:
-            answer = await ask_probe(probe, ask)
-            if answer is not None and not probe.accepts(answer):
-                raise WrongDevice(f"it is not set up for {self.profile}: {probe.objection(answer)}")
+        objection = await self._other_maker(ask) or await _objection(self.identity, ask)
+        if objection:
+            raise WrongDevice(f"not a {self.profile}: {objection} (identify: false reads it nevertheless)")
+        objection = await _objection(self.requirements, ask)
+        if objection:
+            raise WrongDevice(f"not set up for {self.profile}: {objection}")
         return self.registers
+
+    async def _other_maker(self, ask: Ask) -> str:
+        if self.nameplate is None:
+            return ""
+        found = await ask_nameplate(ask)
+        return self.nameplate.objection(found) if found is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,21 @@ class SunSpecExamination:
         return registers_of(model, table, self.defaults)
 
 
+async def _objection(probes: Iterable[Probe], ask: Ask) -> str:
+    for probe in probes:
+        answer = await ask_probe(probe, ask)
+        objection = probe.objection(answer) if answer is not None else ""
+        if objection:
+            return objection
+    return ""
+
+
 async def ask_probe(probe: Probe, ask: Ask) -> Answer | None:
     """What a device answers; None from one that knows no such register, which proves nothing. Raises BusError."""
     try:
         return probe.answer(await ask.read(probe.block))
+    except Silent:  # so do some with a register that they do not have
+        return None
     except Refused as error:
         if error.unreachable:
             raise

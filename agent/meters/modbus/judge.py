@@ -8,7 +8,8 @@ from typing import Final
 
 from agent.meters.modbus.blocks import RegisterImage
 from agent.meters.modbus.counter import Counter
-from agent.meters.modbus.physics import SLACK_A, Check, Physics
+from agent.meters.modbus.oddity import Check
+from agent.meters.modbus.physics import SLACK_A, Physics
 from agent.meters.modbus.quantities import Quantity
 from agent.meters.modbus.registers import Register, RegisterError
 from hil.devices import Quality, Reading
@@ -27,24 +28,24 @@ class Judge:
         self._power = own[Quantity.POWER_W]
         self._energy = own.get(Quantity.ENERGY_J)
         # A value out of its range is no reading, but tells what may be wrong with the table.
-        self._shown = {
+        self._shown: dict[Quantity, Register] = {
             quantity: replace(register, low=-math.inf, high=math.inf)
             for quantity, register in own.items()
             if quantity is not Quantity.ENERGY_J
         }
-        self._swapped = {
+        self._swapped: dict[Quantity, Register] = {
             quantity: replace(register, little=not register.little)
             for quantity, register in self._shown.items()
             if register.count > 1
         }
         self._physics = Physics(checks, _resolution_a(own.values()))
-        self._counter = Counter(_step_j(self._energy)) if Check.COUNTER in checks else None
+        self._counter = Counter(_step(self._energy)) if self._energy and Check.COUNTER in checks else None
         self._counter_lost = False
         self._doubted = 0
 
     def reading(self, image: RegisterImage, now: float) -> Reading:
         """The reading in an image of ``now``, monotonic s. Raises RegisterError if there is no believable power."""
-        power_w = self._power.value(image)
+        power_w = self._power_w(image)
         doubts = [self._physics.judge(_values(self._shown, image), lambda: _values(self._swapped, image))]
         if self._counter is not None:
             self._counter.take_power(power_w, now)
@@ -61,6 +62,12 @@ class Judge:
         """Note a round without a reading."""
         if self._counter is not None:
             self._counter.gap()
+
+    def _power_w(self, image: RegisterImage) -> float:
+        try:
+            return self._power.value(image)
+        except LookupError as error:  # one of several that it adds up from was refused
+            raise RegisterError(f"power_w: {error}") from error
 
     def _energy_j(self, image: RegisterImage) -> float | None:
         """The device's counter; None where it shows none, which takes nothing from the power beside it."""
@@ -98,9 +105,9 @@ def _values(registers: dict[Quantity, Register], image: RegisterImage) -> dict[Q
 
 def _resolution_a(registers: Iterable[Register]) -> float:
     """The coarsest step of a current that the table can show, in A."""
-    steps = [abs(r.factor) for r in registers if r.quantity.endswith("_a") and r.type not in _FLOATS]
-    return max([SLACK_A, *steps])
+    return max([SLACK_A, *(_step(register) or 0.0 for register in registers if register.quantity.endswith("_a"))])
 
 
-def _step_j(energy: Register | None) -> float | None:
-    return abs(energy.factor) if energy is not None and energy.type not in _FLOATS else None
+def _step(register: Register) -> float | None:
+    """The smallest difference that a register can show, in the canonical unit; None where the words do not tell."""
+    return abs(register.factor) if register.type not in _FLOATS and register.scale is None else None

@@ -14,6 +14,7 @@ from agent.meters.modbus.errors import BusError
 from hil.oserrors import reason
 
 CHUNK: Final = 4096
+OPENING_S: Final = 1.0
 MOST: Final = 4096
 """A line that babbles on is forgotten from time to time: no frame has more than 256 bytes."""
 
@@ -146,6 +147,7 @@ async def open_serial(endpoint: SerialEndpoint) -> Line:
         port = await asyncio.shield(opening)
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
+        await asyncio.wait({opening}, timeout=OPENING_S)  # or whoever opens it next finds it in use
         raise
     line = Line(endpoint.port)
     SerialTransport(port, line)
@@ -164,8 +166,8 @@ def _open(endpoint: SerialEndpoint) -> Serial:
         )
     except SerialException as error:
         raise BusError(f"{endpoint.port}: {_why(error)}") from error
-    except ValueError as error:
-        raise BusError(f"{endpoint.port}: the port does not take {endpoint.baudrate} baud") from error
+    except (ValueError, termios.error) as error:
+        raise BusError(f"{endpoint.port}: the port does not take {endpoint.settings}") from error
     with contextlib.suppress(ValueError, OSError):  # USB adapters collect bytes for 16 ms unless told not to
         port.set_low_latency_mode(True)
     return port

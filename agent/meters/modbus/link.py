@@ -25,9 +25,6 @@ from agent.meters.modbus.nameplate import BASIC, Nameplate, nameplate
 from agent.meters.modbus.nameplate import asked as nameplate_asked
 from hil.oserrors import reason
 
-NEVER_S: Final = 3600.0
-"""pymodbus's own timeout, out of the way: every wait here has a deadline of its own."""
-
 REQUESTS: Final = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
 
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it dumps frames on errors that we name ourselves
@@ -106,17 +103,18 @@ class _Transactions(TransactionManager):
     """pymodbus's client side, in which whatever ends a request also ends the wait for it."""
 
     def __init__(self, framer: FramerType) -> None:
-        parameters = CommParams(comm_type=CommType.TCP, comm_name="meter", timeout_connect=NEVER_S, reconnect_delay=0.0)
+        parameters = CommParams(comm_type=CommType.TCP, comm_name="meter", reconnect_delay=0.0)
         super().__init__(parameters, FRAMER_NAME_TO_CLASS[framer](DecodePDU(False)), 0, False, None, None, None)
-        self._waiting = False
 
     async def ask(self, request: ModbusPDU) -> ModbusPDU:
-        """The answer to a request. Raises ModbusException."""
-        self._waiting = True
-        try:
-            return await self.execute(False, request)
-        finally:
-            self._waiting = False
+        """The answer to a request, however long it takes. Raises ModbusException."""
+        if not self.is_active():
+            raise ModbusException("the connection was closed")
+        request.transaction_id = self.getNextTID()
+        self.response_future = asyncio.get_running_loop().create_future()
+        self.pdu_send(request)
+        answer: ModbusPDU = await self.response_future
+        return answer
 
     def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
         """Take what came in."""
@@ -137,5 +135,6 @@ class _Transactions(TransactionManager):
         self._end(ModbusException("the connection was closed"))
 
     def _end(self, error: ModbusException) -> None:
-        if self._waiting and not self.response_future.done():
+        if not self.response_future.done():
             self.response_future.set_exception(error)
+            self.response_future.exception()  # seen, even if nobody waits

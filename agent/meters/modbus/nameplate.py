@@ -30,17 +30,27 @@ Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class NameplateConfig(Section, frozen=True, kw_only=True):
-    """What the texts of a nameplate must begin with, one of each; letters count the same in both cases."""
+    """What the texts of a nameplate begin with, one of each; letters count the same in both cases.
+
+    Another vendor is an objection; another product is not, for there are more names than any list has.
+    """
 
     vendor: Names | None = None
     product: Names | None = None
 
+    def recognises(self, found: "Nameplate") -> bool:
+        """Whether a nameplate is that of such a device for certain."""
+        return self.product is not None and _begins(found.product, self.product) and not self.objection(found)
+
     def objection(self, found: "Nameplate") -> str:
         """What is wrong with a nameplate; empty where nothing is."""
-        for name, said, expected in (("vendor", found.vendor, self.vendor), ("product", found.product, self.product)):
-            if said and expected and not said.lower().startswith(tuple(text.lower() for text in expected)):
-                return f"its {name} is {said!r}, expected {' or '.join(map(repr, expected))}"
-        return ""
+        if not found.vendor or not self.vendor or _begins(found.vendor, self.vendor):
+            return ""
+        return f"its vendor is {found.vendor!r}, expected {' or '.join(map(repr, self.vendor))}"
+
+
+def _begins(text: str, beginnings: Names) -> bool:
+    return text.lower().startswith(tuple(beginning.lower() for beginning in beginnings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from agent.meters.modbus.blocks import MAX_WORDS, Block, merge
 from agent.meters.modbus.nameplate import Nameplate
-from agent.meters.modbus.physics import Check
+from agent.meters.modbus.oddity import Check
 from agent.meters.modbus.quantities import Quantity
 from agent.meters.modbus.registers import Register
 
@@ -21,9 +21,6 @@ TURNAROUND_S: Final = 0.02
 
 READING: Final = (Quantity.POWER_W, Quantity.ENERGY_J)
 """What a reading is made of."""
-
-CHECKED: Final = frozenset(Quantity) - {*READING, Quantity.FREQUENCY_HZ}
-"""What a reading is held against."""
 
 
 class Ask(Protocol):
@@ -68,7 +65,7 @@ class Plan:
         for register in self.registers if registers is None else registers:
             if register.quantity in READING:
                 (slow if register.slow and register.quantity is not Quantity.POWER_W else every).append(register)
-            elif self.checks - {Check.COUNTER} and register.quantity in CHECKED:
+            elif self.checks - {Check.COUNTER}:
                 (slow if register.slow else extra).append(register)
         cheap = self._cheap(every, extra)
         slow += [register for register in extra if register not in cheap]

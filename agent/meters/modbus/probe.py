@@ -1,13 +1,13 @@
 """Questions to a device that tell which one it is, and whether it is set up as its profile needs it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from agent.meters.modbus.blocks import Block
-from agent.meters.modbus.encoding import bit_field, content, number, text, word_count
+from agent.meters.modbus.encoding import ByteOrder, bit_field, content, number, text, word_count
 from agent.meters.modbus.table import Bit, Defaults, Function, Unsigned
 from hil.yamlfile import Section
 
@@ -18,10 +18,11 @@ Answer = int | str
 
 
 class ProbeConfig(Section, frozen=True, kw_only=True):
-    """A register, and the values of which it must have one.
+    """A register, and the values that are right or wrong for a device.
 
-    Of a ``string``, two characters a word, ``expect`` gives what it must begin with. ``because``: what a wrong value
-    means and what to do about it.
+    A value of ``expect`` tells that it is the right one. Any other is an objection, unless ``refuse`` lists those that
+    are. Of a ``string``, two characters a word, the lists give beginnings, and letters count the same in both cases.
+    ``because``: what a wrong value means and what to do about it.
     """
 
     address: Unsigned
@@ -29,7 +30,9 @@ class ProbeConfig(Section, frozen=True, kw_only=True):
     function: Function | None = None
     words: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORDS)] | None = None
     bits: tuple[Bit, Bit] | None = None
-    expect: Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1)]
+    byte_order: ByteOrder | None = None
+    expect: tuple[Answer, ...] = ()
+    refuse: tuple[Answer, ...] | None = None
     because: str = ""
 
     def __post_init__(self) -> None:
@@ -37,7 +40,9 @@ class ProbeConfig(Section, frozen=True, kw_only=True):
             raise ValueError("expected words with type string, and only there")
         if (self.bits is None) == (self.type == "bits"):
             raise ValueError("expected bits with type bits, and only there")
-        if any(isinstance(answer, str) != (self.type == TEXT) for answer in self.expect):
+        if not self.expect and not self.refuse:
+            raise ValueError("expected values to expect, or to refuse")
+        if any(isinstance(answer, str) != (self.type == TEXT) for answer in (*self.expect, *(self.refuse or ()))):
             raise ValueError("expected texts of a string and whole numbers of anything else")
 
     @property
@@ -63,24 +68,33 @@ class Probe:
             return text(octets)
         return bit_field(octets, self.config.bits) if self.config.bits else int(number(octets, self.config.type))
 
-    def accepts(self, answer: Answer) -> bool:
-        """Whether that is what was expected."""
-        if isinstance(answer, str):
-            return answer.lower().startswith(tuple(str(expected).lower() for expected in self.config.expect))
-        return answer in self.config.expect
+    def recognises(self, answer: Answer) -> bool:
+        """Whether that is what only the right device says."""
+        return _among(answer, self.config.expect)
 
     def objection(self, answer: Answer) -> str:
-        """What is wrong with an answer that is not accepted, in words."""
+        """What is wrong with an answer, in words; empty where nothing is."""
+        refuse = self.config.refuse
+        wrong = _among(answer, refuse) if refuse is not None else not self.recognises(answer)
+        if not wrong:
+            return ""
         place = f"register 0x{self.block.address:04X}, function {self.block.function}"
-        expected = " or ".join(map(_show, self.config.expect[:8])) + (" or …" if len(self.config.expect) > 8 else "")
+        expected = ", expected " + " or ".join(map(_show, self.config.expect)) if self.config.expect else ""
         because = f": {self.config.because}" if self.config.because else ""
-        return f"{place} says {_show(answer)}, expected {expected}{because}"
+        return f"{place} says {_show(answer)}{expected}{because}"
 
 
 def probe(config: ProbeConfig, defaults: Defaults) -> Probe:
     """The question that an entry of a profile asks."""
     block = Block(config.function or defaults.function, config.address, config.count)
-    return Probe(block, config, defaults.word_order == "little", defaults.byte_order == "little")
+    byte_order = config.byte_order or defaults.byte_order
+    return Probe(block, config, defaults.word_order == "little", byte_order == "little")
+
+
+def _among(answer: Answer, known: Iterable[Answer]) -> bool:
+    if isinstance(answer, str):
+        return answer.lower().startswith(tuple(str(one).lower() for one in known))
+    return answer in known
 
 
 def _show(answer: Answer) -> str:

@@ -44,7 +44,7 @@ from agent.meters.modbus.encoding import ByteOrder, WordOrder
 from agent.meters.modbus.endpoint import Parity
 from agent.meters.modbus.fixture import Fixture
 from agent.meters.modbus.nameplate import NameplateConfig
-from agent.meters.modbus.physics import Check
+from agent.meters.modbus.oddity import Check
 from agent.meters.modbus.plan import TURNAROUND_S
 from agent.meters.modbus.probe import Probe, ProbeConfig, probe
 from agent.meters.modbus.sunspec import SunSpecConfig

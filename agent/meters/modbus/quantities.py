@@ -48,9 +48,9 @@ class Trait:
 
 _JOULES_PER_KWH: Final = JOULES_PER_WH * WH_PER_KWH
 
-_POWER: Final = Trait({"W": 1.0, "kW": WATTS_PER_KILOWATT, "mW": WATTS_PER_MILLIWATT}, -1e9, 1e9, 0.5)
-_VOLTAGE: Final = Trait({"V": 1.0, "mV": 1e-3, "kV": 1e3}, -1e6, 1e6, 0.5)
-_CURRENT: Final = Trait({"A": 1.0, "mA": 1e-3, "kA": 1e3}, -1e6, 1e6, 0.5)
+_POWER: Final = Trait({"W": 1.0, "kW": WATTS_PER_KILOWATT, "mW": WATTS_PER_MILLIWATT}, -1e6, 1e6, 0.5)
+_VOLTAGE: Final = Trait({"V": 1.0, "mV": 1e-3, "kV": 1e3}, -1e5, 1e5, 0.5)
+_CURRENT: Final = Trait({"A": 1.0, "mA": 1e-3, "kA": 1e3}, -5e3, 5e3, 0.5)
 _ENERGY: Final = Trait(
     {"J": 1.0, "mJ": 1e-3, "kJ": 1e3, "Wh": JOULES_PER_WH, "kWh": _JOULES_PER_KWH, "MWh": 1e3 * _JOULES_PER_KWH},
     0.0,
@@ -65,7 +65,7 @@ TRAITS: Final[dict[Quantity, Trait]] = {
     Quantity.CURRENT_A: _CURRENT,
     Quantity.FREQUENCY_HZ: Trait({"Hz": 1.0, "mHz": 1e-3}, 0.0, 1e3, 0.5),
     Quantity.POWER_FACTOR: Trait({"1": 1.0, "%": 1e-2}, -1.0, 1.0, 0.02),
-    Quantity.APPARENT_VA: Trait({"VA": 1.0, "kVA": 1e3}, -1e9, 1e9, 0.5),
+    Quantity.APPARENT_VA: Trait({"VA": 1.0, "kVA": 1e3}, -1e6, 1e6, 0.5),
     **dict.fromkeys(PHASE_POWERS, _POWER),
     **dict.fromkeys(PHASE_VOLTAGES, _VOLTAGE),
     **dict.fromkeys(PHASE_CURRENTS, _CURRENT),

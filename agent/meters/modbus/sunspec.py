@@ -100,9 +100,9 @@ async def _chain(ask: Ask, address: int) -> AsyncIterator[Model]:
     for _ in range(MOST_MODELS):
         if address > ADDRESSES - HEAD_WORDS:
             return
-        number, length = await ask.read(Block(READ_HOLDING, address, HEAD_WORDS))
-        model = Model(number, address, length)
-        if number == END or model.end > ADDRESSES:
+        head = await _words(ask, address)
+        model = Model(head[0], address, head[1]) if head else None
+        if model is None or model.number == END or model.end > ADDRESSES:
             return
         yield model
         address = model.end

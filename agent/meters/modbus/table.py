@@ -12,6 +12,7 @@ from agent.meters.modbus.registers import Register, scale_of
 from hil.yamlfile import Document, Key, Section
 
 ADDRESSES: Final = 0x10000
+CENTURY_S: Final = 3.16e9
 
 Function = Literal[3, 4]
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
@@ -84,7 +85,10 @@ class RegisterTable(Section, frozen=True, kw_only=True):
 
 
 class Rating(Section, frozen=True, kw_only=True):
-    """The largest amounts that a device can show: beyond them, either way, there is no reading but an error."""
+    """The largest amounts that a device can show: beyond them, either way, there is no reading but an error.
+
+    A counter shows at most what a century at the largest power would make.
+    """
 
     power_w: Magnitude | None = None
     voltage_v: Magnitude | None = None
@@ -96,6 +100,8 @@ class Rating(Section, frozen=True, kw_only=True):
             return self.power_w
         if quantity in {Quantity.VOLTAGE_V, *PHASE_VOLTAGES}:
             return self.voltage_v
+        if quantity is Quantity.ENERGY_J:
+            return self.power_w * CENTURY_S if self.power_w is not None else None
         return self.current_a if quantity in {Quantity.CURRENT_A, *PHASE_CURRENTS} else None
 
 
@@ -151,7 +157,9 @@ def _range(quantity: Quantity, stated: tuple[float, float] | None, rating: Ratin
     if stated is not None:
         return stated
     trait, most = TRAITS[quantity], rating.of(quantity)
-    return (trait.low, trait.high) if most is None else (max(trait.low, -most), most)
+    if most is None:
+        return trait.low, trait.high
+    return (-most if trait.low < 0 else trait.low), most
 
 
 def check_table(

@@ -57,7 +57,6 @@ class Unit:
             return None
         return min(max(TIMEOUT_PER_LATENCY * self.slowest_s, SHORTEST_TIMEOUT_S), LONGEST_TIMEOUT_S)
 
-    def timeout_s(self, stranger_s: float) -> float:
-        """Seconds to wait now: it may have become slower, so a silent unit gets more; ``stranger_s`` if not known."""
-        usual_s = self.usual_timeout_s or stranger_s
+    def timeout_s(self, usual_s: float) -> float:
+        """Seconds to wait now, ``usual_s`` in good health: it may have become slower, so a silent unit gets more."""
         return min(usual_s * 2.0 ** min(self.probing.failures, 10), max(usual_s, STRANGER_TIMEOUT_S))

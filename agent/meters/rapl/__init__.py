@@ -8,7 +8,7 @@ Configuration of an agent::
         zones: [package, dram]  # or psys, or names such as package-0; left out: packages, and dram where there is any
         backend: auto           # powercap, which auto takes, or pyrapl
         sysfs_root: /sys
-        max_w: 400              # no counted zone draws more; left out: twice its highest limit, or 1000 W
+        max_w: 400              # no counted zone draws more; left out: 1000 W
         measures: jetson-1      # the node; left out: the agent's own
 
 A zone ``intel-rapl:N`` or ``intel-rapl:N:M`` (numbers in hexadecimal) is a folder with these files; AMD's processors
@@ -19,7 +19,7 @@ have the same under the same names, without the constraints:
                                 and below a package ``core`` and ``uncore`` (parts of it) and ``dram`` (beside it)
 ``energy_uj``                   cumulative energy in µJ; comes round; 0400 since CVE-2020-8694
 ``max_energy_range_uj``         where it comes round: every 11 minutes at 400 W on Intel, every 3 on AMD
-``constraint_N_power_limit_uw`` a limit, in µW: here only a hint of what is plausible
+``constraint_N_power_limit_uw`` limits, in µW; only looked for here, to tell whether there are any
 ==============================  ======================================================================================
 
 ``intel-rapl-mmio:0`` shows a package once more, through other registers with limits of their own: the same energy,

@@ -13,10 +13,9 @@ from agent.meters.rapl.tally import Gauge, Look
 from agent.meters.rapl.zones import Zone, ZoneKind, choose, find_zones
 from hil.clock import Clock
 
-# The most that a zone may draw which shows no limit, or one that is none (firmware writes 4095 W for "no limit").
-UNKNOWN_MAX_W: Final = 1000.0
-HIGHEST_MAX_W: Final = 2000.0
-OVER_LIMIT: Final = 2.0
+# Above what any processor draws. Its power limits tell nothing: they may have been lowered for the moment, and where
+# there is none, firmware writes 4095 W.
+MAX_W: Final = 1000.0
 LOOKS_A_ROUND: Final = 4
 
 OpenCounters = Callable[[Sequence[Zone], Path], Counters]
@@ -48,20 +47,16 @@ class Connection:
         return Look(raw_uj, (before + after) / 2, clock.boottime(), after - before)
 
 
-def connect(config: RaplMeterConfig, interval_s: float, open_these: OpenCounters) -> Connection:
+def connect(config: RaplMeterConfig, sysfs_root: Path, interval_s: float, open_these: OpenCounters) -> Connection:
     """Find, choose and open what ``config`` asks for. Raises NotReadable or Unfit."""
-    root = Path(config.sysfs_root)
-    zones = choose(find_zones(root).zones, config.wanted)
-    gauges = tuple(_gauge(zone, config.max_w) for zone in zones)
+    zones = choose(find_zones(sysfs_root).zones, config.wanted)
+    gauges = tuple(_gauge(zone, config.max_w or MAX_W) for zone in zones)
     for gauge in gauges:
         _refuse_slow(gauge, interval_s)
-    return Connection(open_these(zones, root), gauges)
+    return Connection(open_these(zones, sysfs_root), gauges)
 
 
-def _gauge(zone: Zone, max_w: float | None) -> Gauge:
-    if max_w is None:
-        limit_w = zone.highest_limit_w()
-        max_w = min(OVER_LIMIT * limit_w, HIGHEST_MAX_W) if limit_w else UNKNOWN_MAX_W
+def _gauge(zone: Zone, max_w: float) -> Gauge:
     # Graphics that are off draw nothing; everything else draws a little even asleep.
     moves = zone.kind not in {ZoneKind.UNCORE, ZoneKind.OTHER}
     return Gauge(zone.label, zone.range_uj(), max_w, moves)

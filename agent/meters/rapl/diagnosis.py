@@ -63,7 +63,7 @@ def _choices(sysfs_root: Path, cpuinfo: Path) -> list[_Choice]:
 
 def _ability(zones: Sequence[Zone], powercap: Powercap, cpuinfo: Path) -> str:
     vendor = VENDORS.get(_field(cpuinfo, "vendor_id"))
-    capped = any(zone.highest_limit_w() is not None for zone in zones)
+    capped = any(zone.capped() for zone in zones)
     text = f"{vendor}: " if vendor else ""
     text += f"energy yes, cap {'yes' if capped else 'no'}"
     if capped and {zone.label for zone in zones} & {twin.label for twin in powercap.twins}:
@@ -72,9 +72,9 @@ def _ability(zones: Sequence[Zone], powercap: Powercap, cpuinfo: Path) -> str:
 
 
 async def _finding(choice: _Choice, sysfs_root: Path, clock: Clock) -> Finding:
-    config = RaplMeterConfig(name=choice.name, zones=choice.wanted, sysfs_root=str(sysfs_root))
+    config = RaplMeterConfig(name=choice.name, zones=choice.wanted)
     source = f"{SOURCE} {', '.join(zone.label for zone in choice.zones)}"
-    meter = RaplMeter(config, INTERVAL_S, clock)
+    meter = RaplMeter(config, sysfs_root, INTERVAL_S, clock)
     try:
         await meter.open()
         reading = await meter.read()

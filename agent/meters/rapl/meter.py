@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from agent.meters.rapl.config import RaplMeterConfig
@@ -31,12 +32,14 @@ class RaplMeter:
     def __init__(
         self,
         config: RaplMeterConfig,
+        sysfs_root: Path,
         interval_s: float,
         clock: Clock,
         open_these: OpenCounters | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._config = config
+        self._sysfs_root = sysfs_root
         self._interval_s = interval_s
         self._clock = clock
         self._open_these = open_these or open_counters(config)
@@ -114,6 +117,7 @@ class RaplMeter:
             self._connection = None
             raise DeviceUnavailable(self.name, str(error)) from error
         except Blocked as error:
+            self._quick = False
             raise DeviceUnavailable(self.name, str(error)) from error
         except Unfit as error:
             raise DeviceFailed(self.name, str(error)) from error
@@ -121,5 +125,5 @@ class RaplMeter:
         return connection, look
 
     def _look_with(self, connection: Connection | None) -> tuple[Connection, Look]:
-        connection = connection or connect(self._config, self._interval_s, self._open_these)
+        connection = connection or connect(self._config, self._sysfs_root, self._interval_s, self._open_these)
         return connection, connection.look(self._clock)

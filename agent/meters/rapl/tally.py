@@ -65,12 +65,12 @@ class Tally:
         self.epoch = epoch
         self._last = first
         self._suspect: Look | None = None
-        self._energy_uj: int | None = None
+        self._energy_uj = 0
 
     @property
     def energy_j(self) -> float:
-        """Energy in J since this epoch began; the first one begins with the first power, so that it begins at 0."""
-        return (self._energy_uj or 0) / MICROJOULES_PER_JOULE
+        """Energy in J since this epoch began."""
+        return self._energy_uj / MICROJOULES_PER_JOULE
 
     def take(self, look: Look) -> float:
         """The mean power in W since the last look that counted. Raises Gap: this one does not."""
@@ -127,8 +127,7 @@ class Tally:
         drawn_uj = sum(steps_uj)
         if start is self._suspect:
             self.epoch += 1
-            self._energy_uj = drawn_uj
-        else:
-            self._energy_uj = 0 if self._energy_uj is None else self._energy_uj + drawn_uj
+            self._energy_uj = 0
+        self._energy_uj += drawn_uj
         self._skip_to(look)
         return drawn_uj / MICROJOULES_PER_JOULE / (look.monotonic - start.monotonic)

@@ -61,15 +61,9 @@ class Zone:
             raise NotReadable(f"{self.label}: max_energy_range_uj is 0")
         return range_uj
 
-    def highest_limit_w(self) -> float | None:
-        """The highest power limit that it shows, in W; None where it has none, and so cannot be capped."""
-        limits = []
-        for file in self.folder.glob("constraint_*_uw"):
-            try:
-                limits.append(number_of(file, self.label))
-            except NotReadable:  # the kernel refuses a limit that the processor does not tell
-                continue
-        return max(limits) / 1e6 if limits else None
+    def capped(self) -> bool:
+        """Whether there are power limits to set."""
+        return any(self.folder.glob("constraint_*_power_limit_uw"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,20 @@ As the kernel has it (Documentation/power/powercap/powercap.rst, drivers/powerca
 ``constraint_{0,1}_*``                      long-term and short-term limit of packages and psys; AMD has none
 ==========================================  ============================================================================
 
+Who writes to the packages' long-term limits caps the node, so that they and their dram draw no more.
+
 ``devices/system/cpu`` shows one processor in each package, which is how some tools count packages.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from hil.clock import Clock
 from hil.emulated.node import EmulatedNode
 from hil.emulated.sysfs.config import RaplConfig
 from hil.emulated.sysfs.tree import NumberFile, Tree
+from hil.units import MICROWATTS_PER_WATT
 
 ZONES: Final = "devices/virtual/powercap"
 CLASS: Final = "class/powercap"
@@ -48,6 +52,9 @@ class EmulatedPowercap:
         self._start = int(config.start_j * (1 << self._bits))
         self._since_j = 0.0
         self._counters: list[tuple[NumberFile, float]] = []
+        self._limits: dict[str, list[Path]] = {}
+        self._limit_w = 0.0
+        self._unlimited_w = 0.0
 
     def begin(self) -> None:
         """Make the tree. Raises TreeError."""
@@ -67,6 +74,7 @@ class EmulatedPowercap:
                 share = (1 - config.dram_share) / len(packages)
                 self._zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0", share, self._tdp_w(share))
             self._processors()
+            self._limit_w = self._unlimited_w = self._in_force_w() or 0.0
             self.show()
         except BaseException:
             self._tree.end()
@@ -79,11 +87,20 @@ class EmulatedPowercap:
             count = (self._start + int(energy_j * share * (1 << self._bits))) % COUNTER
             file.write(count * self._unit_nj // 1000)
 
+    def obey(self) -> None:
+        """Cap the node to the limits in force, if somebody has changed them; any limit below the first is one."""
+        limit_w = self._in_force_w()
+        if limit_w is None or limit_w == self._limit_w:
+            return
+        self._limit_w = limit_w
+        self._node.cap_w = limit_w / (1 - self._config.dram_share) if limit_w < self._unlimited_w else None
+
     async def run(self, refresh: Callable[[], None], clock: Clock) -> None:
         """Keep showing the node, which ``refresh`` brings up to now, until cancelled."""
         deadline = clock.monotonic()
         while True:
             refresh()
+            self.obey()
             self.show()
             deadline = max(deadline + self._config.refresh_ms / 1000, clock.monotonic())
             await clock.sleep_until(deadline)
@@ -97,7 +114,18 @@ class EmulatedPowercap:
     def end(self) -> None:
         """Remove the tree; harmless when repeated."""
         self._counters.clear()
+        self._limits.clear()
         self._tree.end()
+
+    def _in_force_w(self) -> float | None:
+        """The packages' long-term limits in W, of twins the lower; None where one is just being written, or none."""
+        try:
+            limits_uw = [
+                min(int(path.read_text(encoding="ascii")) for path in twins) for twins in self._limits.values()
+            ]
+        except (OSError, ValueError):
+            return None
+        return sum(limits_uw) / MICROWATTS_PER_WATT if limits_uw else None
 
     def _tdp_w(self, share: float) -> float:
         if self._config.tdp_w is not None:
@@ -129,6 +157,9 @@ class EmulatedPowercap:
         self._counters.append((self._tree.number(f"{place}/energy_uj", DIGITS, OWNER_ONLY), share))
         if tdp_w and self._config.vendor == "intel":
             self._constraint(place, 0, "long_term", tdp_w, LONG_TERM_US)
+            if name.startswith("package"):
+                limit = self._tree.root / place / "constraint_0_power_limit_uw"
+                self._limits.setdefault(name, []).append(limit)
             self._constraint(place, 1, "short_term", tdp_w * SHORT_TERM, SHORT_TERM_US)
         self._tree.link(f"{CLASS}/{path.rpartition('/')[2]}", place)
 

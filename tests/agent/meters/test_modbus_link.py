@@ -1,6 +1,7 @@
 """The link against a server written here byte by byte, which answers as no library would."""
 
 import asyncio
+import gc
 import logging
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from agent.meters.modbus.blocks import Block
 from agent.meters.modbus.errors import BusError, Refused, Silent
-from agent.meters.modbus.link import Link, connect_tcp
+from agent.meters.modbus.link import TcpLink, connect_tcp
 
 BLOCK = Block(3, 100, 2, ())
 
@@ -58,7 +59,7 @@ async def server(answer: Answer) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def link(answer: Answer) -> AsyncIterator[Link]:
+async def link(answer: Answer) -> AsyncIterator[TcpLink]:
     async with server(answer) as port:
         link = await connect_tcp("127.0.0.1", port, 5.0)
         try:
@@ -211,3 +212,13 @@ import agent.meters.modbus.link
 assert "pymodbus.server" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_connection_closed_while_nobody_asks_leaves_no_trace(caplog: pytest.LogCaptureFixture):
+    async with link(lambda tid, unit, _: frame(tid, unit, words(1, 2))) as one:
+        await one.read(1, BLOCK, 5.0)
+    async with link(lambda *_: None) as one:
+        pass
+    del one
+    gc.collect()
+    assert caplog.records == []

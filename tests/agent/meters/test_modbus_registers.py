@@ -1,14 +1,26 @@
 import math
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from agent.meters.modbus.quantities import TRAITS, Quantity
-from agent.meters.modbus.registers import Register, RegisterConfig, RegisterError, RegisterTable, resolve
+from agent.meters.modbus.registers import Register, RegisterError, scale_of
 
 
 def register(kind: str, **rest) -> Register:
     return Register(quantity=Quantity.POWER_W, function=3, address=0, type=kind, **rest)
+
+
+class Words:
+    """An image with some words, all of one function."""
+
+    def __init__(self, words: dict[int, int]) -> None:
+        self._words = words
+
+    def words(self, function: int, address: int, count: int) -> Sequence[int]:
+        return [self._words[at] for at in range(address, address + count)]
 
 
 # 230.2 V as IEEE 754 single is 0x43663333: the example of Eastron's SDM manuals
@@ -33,6 +45,17 @@ def test_every_type_high_word_first(kind: str, words: list[int], value: float):
 @pytest.mark.parametrize(("kind", "words", "value"), DECODED)
 def test_every_type_low_word_first(kind: str, words: list[int], value: float):
     assert register(kind, little=True).decode(words[::-1]) == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "words", "value"), DECODED)
+def test_every_type_low_byte_first(kind: str, words: list[int], value: float):
+    swapped = [(word & 0xFF) << 8 | word >> 8 for word in words]
+    assert register(kind, low_byte_first=True).decode(swapped) == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "value"), [((0, 7), 0x34), ((8, 15), 0x12), ((4, 4), 1), ((0, 15), 0x1234)])
+def test_bits_of_a_word(bits: tuple[int, int], value: float):
+    assert register("bits", bits=bits).decode([0x1234]) == value
 
 
 def test_raw_numbers_become_the_canonical_unit():
@@ -60,6 +83,12 @@ def test_what_the_device_calls_not_available_is_no_number():
         strict.decode([0x8000])
 
 
+def test_not_available_is_told_in_the_word_order_of_the_value():
+    strict = register("i32", little=True, not_available=frozenset({0x7FFFFFFF}))
+    with pytest.raises(RegisterError, match="not available"):
+        strict.decode([0xFFFF, 0x7FFF])
+
+
 def f32(value: float) -> list[int]:
     return list(struct.unpack(">2H", struct.pack(">f", value)))
 
@@ -75,20 +104,77 @@ def test_a_value_out_of_range_is_no_reading(value: float):
         register("f32", low=0.0, high=100.0).decode(f32(value))
 
 
-def test_a_power_without_a_range_is_still_bounded():
-    resolved = resolve(Quantity.POWER_W, RegisterConfig(address=0, type="f32"), 3, "big")
-    assert resolved.decode(f32(-2000.0)) == -2000.0
-    with pytest.raises(RegisterError, match="possible are"):
-        resolved.decode(f32(3e38))
+def test_a_power_factor_has_less_slack_than_a_power():
+    factor = replace(register("i16", factor=0.001, low=-1.0, high=1.0), quantity=Quantity.POWER_FACTOR)
+    assert factor.decode([1010]) == pytest.approx(1.01)
+    with pytest.raises(RegisterError, match=r"power_factor is 1\.5"):
+        factor.decode([1500])
 
 
-def test_defaults_come_from_the_table_and_yield_to_the_entry():
-    bare = resolve(Quantity.POWER_W, RegisterConfig(address=7, type="u16"), 4, "little", offset=20)
-    assert (bare.function, bare.little, bare.address, bare.end, bare.factor) == (4, True, 27, 28, 1.0)
-    config = RegisterConfig(address=7, type="u16", function=3, word_order="big", unit="kW", scale=0.01, range=(0, 5))
-    full = resolve(Quantity.POWER_W, config, 4, "little")
-    assert (full.function, full.little, full.low, full.high) == (3, False, 0, 5)
-    assert full.factor == pytest.approx(10.0)
+# Scale registers
+
+
+def scaled(kind: str = "i16") -> Register:
+    return replace(register(kind), scale=scale_of(Quantity.POWER_W, 3, 7))
+
+
+@pytest.mark.parametrize(("exponent", "value"), [(0, 2302), (1, 23020), (-1, 230.2), (-2, 23.02), (0xFFFF, 230.2)])
+def test_a_scale_register_holds_the_power_of_ten(exponent: int, value: float):
+    assert scaled().value(Words({0: 2302, 7: exponent & 0xFFFF})) == pytest.approx(value)
+
+
+def test_the_words_of_both_are_needed():
+    assert [(needed.address, needed.count) for needed in scaled("u32").needs] == [(0, 2), (7, 1)]
+
+
+def test_without_its_scale_a_value_is_none():
+    with pytest.raises(RegisterError, match="not available"):
+        scaled().value(Words({0: 2302, 7: 0x8000}))
+    with pytest.raises(LookupError):
+        scaled().value(Words({0: 2302}))
+
+
+@pytest.mark.parametrize("exponent", [11, -11, 400])
+def test_a_scale_that_no_device_has_is_garbage(exponent: int):
+    with pytest.raises(RegisterError, match="possible are -10 to 10"):
+        scaled().value(Words({0: 2302, 7: exponent & 0xFFFF}))
+
+
+# Sums
+
+
+def phases() -> tuple[Register, ...]:
+    return tuple(replace(register("i16"), quantity=q, address=n) for n, q in enumerate(list(Quantity)[7:10]))
+
+
+def test_a_sum_is_the_sum_of_its_parts_and_needs_their_words():
+    total = register("i16", parts=phases(), low=-100.0, high=5000.0)
+    assert total.value(Words({0: 100, 1: 200, 2: 0xFFCE})) == 250
+    assert [needed.address for needed in total.needs] == [0, 1, 2]
+    with pytest.raises(RegisterError, match="power_w is 6000, possible are"):
+        total.value(Words({0: 2000, 1: 2000, 2: 2000}))
+    with pytest.raises(LookupError):
+        total.value(Words({0: 2000, 1: 2000}))
+
+
+# Fixes
+
+
+@pytest.mark.parametrize(("raw", "value"), [(50.0, 50.0), (100.0, 100.0), (499.7, 49.97)])
+def test_ten_times_the_frequency(raw: float, value: float):
+    fixed = replace(register("f32", fix="divide_by_ten_above_100", high=1e3), quantity=Quantity.FREQUENCY_HZ)
+    assert fixed.decode(f32(raw)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"), [(0.95, 0.95), (-0.95, -0.95), (1.05, 0.95), (-1.05, -0.95), (1.0, 1.0), (2.0, 0.0)]
+)
+def test_the_four_quadrant_power_factor(raw: float, value: float):
+    fixed = replace(register("f32", fix="four_quadrant_pf", low=-1, high=1), quantity=Quantity.POWER_FACTOR)
+    assert fixed.decode(f32(raw)) == pytest.approx(value)
+
+
+# Units
 
 
 @pytest.mark.parametrize(
@@ -111,8 +197,3 @@ def test_every_quantity_has_a_trait_whose_first_unit_is_the_canonical_one():
         assert next(iter(trait.units.values())) == 1.0
         assert math.isfinite(trait.low)
         assert trait.low < trait.high
-
-
-def test_a_table_gives_the_registers_it_has():
-    table = RegisterTable(power_w=RegisterConfig(address=0, type="f32"), energy_j=RegisterConfig(address=2, type="u64"))
-    assert list(table.given()) == [Quantity.POWER_W, Quantity.ENERGY_J]

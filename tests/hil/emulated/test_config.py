@@ -74,3 +74,51 @@ def test_names_and_places_are_checked_across_the_file(tmp_path: Path):
         ":6: pdus[1].name: p: expected each name once",
         ":6: pdus[1].unit: 1: another unit on 127.0.0.1:5020 has this number",
     ]
+
+
+NODE = "nodes:\n- {name: a, load: {kind: constant, power_w: 1}}\n"
+PROFILE = "outlets: {count: 2, stride: 10}\nregisters:\n  power_w: {address: 0, type: f32}\n"
+
+
+def test_units_show_nodes_through_profiles(tmp_path: Path):
+    (tmp_path / "p.yaml").write_text(PROFILE)
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        NODE + "units:\n"
+        "- {name: one, profile: p.yaml, node: a, unit: 5, serial: {link: tty, baudrate: 19200, turnaround_ms: 20}}\n"
+        "- {name: two, profile: p.yaml, outlets: {2: a}, port: 5022, framing: rtu}\n"
+    )
+    one, two = load_emulation(path).value.units
+    assert one.serial is not None
+    assert (one.feeds, one.serial.settings.baudrate, one.serial.settings.turnaround_s) == ({1: "a"}, 19200, 0.02)
+    assert (two.feeds, two.framing) == ({2: "a"}, "rtu")
+
+
+def test_units_are_checked_across_the_file(tmp_path: Path):
+    (tmp_path / "p.yaml").write_text(PROFILE)
+    found = faults(
+        tmp_path,
+        NODE + "pdus:\n- {name: one, outlets: {1: a}, serial: {link: tty}}\nunits:\n"
+        "- {name: one, profile: p.yaml, node: a, unit: 2, serial: {link: tty, baudrate: 19200}}\n"
+        "- {name: two, profile: p.yaml, outlets: {3: ghost}}\n"
+        "- {name: three, profile: none.yaml, node: a}\n",
+    )
+    assert found == [
+        ":6: units[0].name: one: expected each name once",
+        ":6: units[0]: tty: expected the same settings as for another unit there",
+        ":7: units[1].outlets.3: ghost: expected the name of a node above",
+        ":7: units[1].outlets.3: 3: expected 1 to 2",
+        f":8: units[2].profile: none.yaml: {tmp_path}/none.yaml: file: unreadable: No such file or directory",
+    ]
+
+
+def test_a_unit_is_in_one_place_and_feeds_from_one_list(tmp_path: Path):
+    found = faults(
+        tmp_path,
+        NODE + "units:\n- {name: one, profile: p.yaml}\n"
+        "- {name: two, profile: p.yaml, node: a, port: 5020, serial: {link: tty}}\n",
+    )
+    assert [fault.rpartition(": ")[2] for fault in found] == [
+        "expected either node or outlets",
+        "expected port and framing only without serial",
+    ]

@@ -7,11 +7,13 @@ import pytest
 from hil.clock import ManualClock
 from hil.emulated.client import ControlClient, ControlRefused, ControlUnavailable
 from hil.emulated.control import ControlServer
+from hil.emulated.electrical import Quantity
 from hil.emulated.listen import ListenError
 from hil.emulated.load import ConstantLoad
 from hil.emulated.messages import MAX_LINE, Get, Override, SetCap, SetFault, Unplug
+from hil.emulated.modbusunit import Fault
 from hil.emulated.node import EmulatedNode
-from hil.emulated.pdu import EmulatedPdu, Fault, Quantity
+from hil.emulated.pdu import EmulatedPdu
 from hil.emulated.world import World
 
 

@@ -8,11 +8,13 @@ import pytest
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
+from hil.clock import SystemClock
 from hil.emulated.listen import ListenError
 from hil.emulated.load import ConstantLoad
 from hil.emulated.modbustcp import ModbusTcpPort
+from hil.emulated.modbusunit import Fault
 from hil.emulated.node import EmulatedNode
-from hil.emulated.pdu import EmulatedPdu, Fault
+from hil.emulated.pdu import EmulatedPdu
 
 
 class Bench:
@@ -22,7 +24,7 @@ class Bench:
         self.pdu = EmulatedPdu("pdu-1", {1: self.node, 2: self.other})
         self.refreshed = 0
         units = {1: self.pdu, 7: EmulatedPdu("pdu-7", {1: self.other})}
-        self.port = ModbusTcpPort("127.0.0.1", 0, units, self.refresh)
+        self.port = ModbusTcpPort("127.0.0.1", 0, units, self.refresh, SystemClock())
 
     def refresh(self) -> None:
         self.refreshed += 1
@@ -116,7 +118,7 @@ async def test_a_faulty_unit_answers_an_exception(client: AsyncModbusTcpClient, 
 
 
 async def test_a_taken_port_is_named(bench: Bench):
-    second = ModbusTcpPort("127.0.0.1", bench.port.port, {1: bench.pdu}, bench.refresh)
+    second = ModbusTcpPort("127.0.0.1", bench.port.port, {1: bench.pdu}, bench.refresh, SystemClock())
     with pytest.raises(ListenError, match=rf"pdu-1: cannot listen on 127\.0\.0\.1:{bench.port.port}: address already"):
         await second.start()
 

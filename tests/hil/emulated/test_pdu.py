@@ -3,9 +3,11 @@ import struct
 
 import pytest
 
+from hil.emulated.electrical import Quantity
 from hil.emulated.load import ConstantLoad
+from hil.emulated.modbusunit import Fault
 from hil.emulated.node import EmulatedNode
-from hil.emulated.pdu import EmulatedPdu, Fault, Quantity
+from hil.emulated.pdu import EmulatedPdu
 
 OUTLET = struct.Struct(">ffffffQ8x")
 
@@ -64,6 +66,6 @@ def test_nan_spares_the_integer_alone():
 def test_garbage_is_the_same_each_time_the_emulation_runs():
     one, another = make()[0], make()[0]
     one.fault = another.fault = Fault.GARBAGE
-    first = one.outlet_words(2)
-    assert first == another.outlet_words(2)
-    assert first != one.outlet_words(2)
+    first = one.answer(4, 1020, 20)
+    assert first == another.answer(4, 1020, 20)
+    assert first != one.answer(4, 1020, 20)

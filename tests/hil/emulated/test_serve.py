@@ -5,13 +5,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.framer import FramerType
 
 from hil.clock import ManualClock
-from hil.emulated.client import ControlClient
+from hil.emulated.client import ControlClient, ControlRefused
 from hil.emulated.config import EmulationConfig
+from hil.emulated.electrical import Quantity
 from hil.emulated.journal import JournalError, read_journal
 from hil.emulated.listen import ListenError
-from hil.emulated.messages import SetCap
+from hil.emulated.messages import Delay, Override, SetCap
 from hil.emulated.serve import Emulation
 
 
@@ -72,7 +74,7 @@ async def test_a_start_that_fails_leaves_nothing_listening(tmp_path: Path):
     emulation = Emulation(config(control={"port": port}), ManualClock(), {})
     with pytest.raises(ListenError, match="control"):
         await emulation.start()
-    assert not any(emulation_port._server for emulation_port in emulation._ports.values())
+    assert not any(listening._server for listening in emulation._ports.all())
     blocker.close()
     await blocker.wait_closed()
 
@@ -81,3 +83,43 @@ async def test_a_journal_that_cannot_be_kept_stops_the_start(tmp_path: Path):
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(JournalError):
         await Emulation(config(), ManualClock(), {"a": tmp_path / "a.csv"}).start()
+
+
+async def test_every_view_of_a_node_shows_the_same_power(tmp_path: Path):
+    profile = tmp_path / "p.yaml"
+    profile.write_text("function: 3\nword_order: little\nregisters:\n  power_w: {address: 7, type: i32, scale: 0.1}\n")
+    units = [
+        {"name": "u", "profile": str(profile), "node": "a", "unit": 3},
+        {"name": "v", "profile": str(profile), "node": "a", "unit": 4, "framing": "rtu"},
+        {"name": "w", "profile": str(profile), "node": "a", "unit": 5, "serial": {"link": str(tmp_path / "tty")}},
+    ]
+    emulation = Emulation(config(units=units), ManualClock(), {})
+    ready = await emulation.start()
+    client = ControlClient("127.0.0.1", ready.control.port)
+    await client.request(SetCap(node="a", cap_w=7.5))
+    found = [await power_w(ready.pdus["p"].port)]
+    for framer, place in ((FramerType.SOCKET, ready.units["u"]), (FramerType.RTU, ready.units["v"])):
+        async with AsyncModbusTcpClient(place.host, port=place.port, framer=framer, timeout=5, retries=0) as modbus:
+            low, high = (await modbus.read_holding_registers(7, count=2, device_id=place.unit or 0)).registers
+        found.append(((high << 16) + low) / 10)
+    assert found == [7.5, 7.5, 7.5]
+    assert (ready.serial["w"].link, ready.serial["w"].unit) == (str(tmp_path / "tty"), 5)
+    await client.close()
+    await emulation.stop()
+    assert not (tmp_path / "tty").is_symlink()
+
+
+async def test_units_can_be_made_to_fail_through_the_control_socket(tmp_path: Path):
+    profile = tmp_path / "p.yaml"
+    profile.write_text("registers:\n  power_w: {address: 7, type: i16}\n")
+    emulation = Emulation(config(units=[{"name": "u", "profile": str(profile), "node": "a"}]), ManualClock(), {})
+    ready = await emulation.start()
+    client = ControlClient("127.0.0.1", ready.control.port)
+    await client.request(Override(pdu="u", outlet=1, quantity=Quantity.POWER_W, value=3.0))
+    await client.request(Delay(pdu="u", delay_s=0.5))
+    assert list(emulation.units["u"].words(3, 7, 1)) == [3]
+    assert emulation.units["u"].delay_s == 0.5
+    with pytest.raises(ControlRefused, match="does not show voltage_v"):
+        await client.request(Override(pdu="u", outlet=1, quantity=Quantity.VOLTAGE_V, value=3.0))
+    await client.close()
+    await emulation.stop()

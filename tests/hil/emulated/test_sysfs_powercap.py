@@ -102,3 +102,26 @@ def test_processors_tell_their_packages(tmp_path: Path):
 def test_amd_has_neither_dram_nor_psys():
     with pytest.raises(msgspec.ValidationError, match="packages and cores alone"):
         msgspec.convert({"name": "r", "node": "a", "root": "x", "vendor": "amd", "psys": True}, RaplConfig)
+
+
+def test_a_limit_that_is_written_caps_the_node(tmp_path: Path):
+    shown = Shown(tmp_path, power_w=300, packages=2, dram_share=0.2, mmio=True)
+    first, twin, second = (shown.folder / zone for zone in ("intel-rapl:0", "intel-rapl-mmio:0", "intel-rapl:1"))
+
+    def limit(zone: Path, text: str) -> float | None:
+        (zone / "constraint_0_power_limit_uw").write_text(text)
+        shown.tree.obey()
+        return shown.node.cap_w
+
+    shown.tree.obey()
+    assert shown.node.cap_w is None
+    assert limit(first, "80000000\n") == pytest.approx((80 + 160) / 0.8)
+    assert limit(second, "80000000\n") == pytest.approx((80 + 80) / 0.8)
+    assert limit(twin, "40000000\n") == pytest.approx((40 + 80) / 0.8)  # the lower of two registers is in force
+    assert limit(twin, "") == pytest.approx((40 + 80) / 0.8)  # caught in the middle of a write
+    assert limit(twin, "160000000\n") == pytest.approx((80 + 80) / 0.8)
+    assert limit(first, "160000000\n") is not None
+    assert limit(second, "160000000\n") is None
+    shown.node.cap_w = 5.0
+    shown.tree.obey()
+    assert shown.node.cap_w == 5.0  # what nobody wrote here is another's business

@@ -53,8 +53,8 @@ class Machine:
         self.tree.show()
 
     def meter(self, interval_s: float = 1.0, **config: object) -> RaplMeter:
-        entry = {"kind": "rapl", "name": "cpu", "sysfs_root": str(self.root)} | config
-        return RaplMeter(msgspec.convert(entry, RaplMeterConfig), interval_s, self.clock)
+        entry = {"kind": "rapl", "name": "cpu"} | config
+        return RaplMeter(msgspec.convert(entry, RaplMeterConfig), self.root, interval_s, self.clock)
 
     async def opened(self, **config: object) -> RaplMeter:
         """A meter that has looked once; a second has passed since."""

@@ -39,22 +39,15 @@ def test_a_server_with_dies_and_more_zones_than_ten(machine: Make) -> None:
     assert len(found) == 48
 
 
-def test_amd_has_counters_and_no_limits(machine: Make) -> None:
-    zones = find_zones(machine(vendor="amd").root).zones
-    assert [(zone.label, zone.highest_limit_w()) for zone in zones] == [("package-0", None), ("package-0/core", None)]
-    assert zones[0].range_uj() == 65_532_610_987
-
-
-def test_intel_has_limits_and_its_own_range(machine: Make) -> None:
-    zone = find_zones(machine(tdp_w=65).root).zones[0]
-    assert zone.highest_limit_w() == 65 * 1.25
-    assert zone.range_uj() == 262_143_328_850
-
-
-def test_a_limit_that_the_processor_does_not_tell_is_left_out(machine: Make) -> None:
-    zone = find_zones(machine(tdp_w=65).root).zones[0]
-    (zone.folder / "constraint_1_power_limit_uw").write_text("-1\n")
-    assert zone.highest_limit_w() == 65
+@pytest.mark.parametrize(
+    ("vendor", "capped", "range_uj"), [("amd", False, 65_532_610_987), ("intel", True, 262_143_328_850)]
+)
+def test_amd_counts_in_a_smaller_range_and_has_no_limits(
+    machine: Make, vendor: str, capped: bool, range_uj: int
+) -> None:
+    package, core, *_ = find_zones(machine(vendor=vendor).root).zones
+    assert (package.label, package.capped(), package.range_uj()) == ("package-0", capped, range_uj)
+    assert (core.label, core.capped()) == ("package-0/core", False)
 
 
 def test_mmio_alone_is_no_twin(tmp_path: Path) -> None:
