@@ -8,6 +8,7 @@ from hil.commandline import Subcommand, dispatch
 COMMANDS: Final = {
     "run": Subcommand("measure, publish and obey, until stopped", "agent.commands.run", log_level="info"),
     "check": Subcommand("check a configuration, and read each of its meters once", "agent.commands.check"),
+    "scan": Subcommand("find Modbus meters, and print a configuration for them", "agent.commands.scan"),
     "status": Subcommand("what is measured and limited now, by whom, and for how long", "agent.commands.status"),
     "lock": Subcommand("take the limits of this machine over from every coordinator", "agent.commands.switch"),
     "unlock": Subcommand("give the limits of this machine back to the coordinator", "agent.commands.switch"),

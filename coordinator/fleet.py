@@ -19,7 +19,7 @@ from hil.clock import Clock, utc
 from hil.devices import Quality
 from hil.units import MICROSECONDS_PER_SECOND
 from hil.verification import Verification
-from hil.wire import TERMINAL, Ack, AckState, Action, Birth, Command, Effect, Target, Topics, encode
+from hil.wire import TERMINAL, Ack, AckState, Action, Birth, Command, Effect, NodeState, Target, Topics, encode
 
 log = logging.getLogger(__name__)
 
@@ -185,9 +185,11 @@ class Fleet:
         wanted = orders.wanted()
         standing = orders.standing
         if standing is None or standing.demand is None:
-            if wanted is None or now < orders.retry_at:
-                return None
-            return self._order(node, orders, wanted, None, now, k, t_us)
+            waits = now < orders.retry_at
+            if wanted is None:  # out of its failsafe comes an agent by a fresh command alone, if only a release
+                rests = standing is not None and now - standing.decided < ASK_S
+                waits = waits or rests or not orders.in_failsafe
+            return None if waits else self._order(node, orders, wanted, None, now, k, t_us)
         if wanted is None:
             return self._order(node, orders, None, None, now, k, t_us)
         if not wanted.same_as(standing.demand):
@@ -268,6 +270,10 @@ class Fleet:
         orders.birth = birth
         orders.retry_at = 0.0
         orders.retry_s = 0.0
+
+    def on_state(self, node: str, state: NodeState) -> None:
+        """Learn how an agent's leases stand."""
+        self._node(node).in_failsafe = state.lease == "failsafe"
 
     def on_ack(self, node: str, ack: Ack) -> None:
         """Take an agent's word."""

@@ -67,6 +67,7 @@ class NodeOrders:
 
     demands: dict[str, Demand] = field(default_factory=dict)
     birth: Birth | None = None
+    in_failsafe: bool = False
     standing: Order | None = None
     open: dict[str, Order] = field(default_factory=dict)
     retry_at: float = 0.0

@@ -217,6 +217,7 @@ class LiveRun:
             if agent.birth is not None:
                 fleet.on_birth(agent.name, agent.birth)
         self._ingest.on_birth(fleet.on_birth)
+        self._ingest.on_state(fleet.on_state)
         self._ingest.on_ack(fleet.on_ack)
         self._ingest.on_sample(lambda agent, meter, record: self._show(fleet, agent, meter, record))
         return fleet

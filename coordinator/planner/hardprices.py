@@ -6,6 +6,7 @@ from typing import Final
 from coordinator.planner.instance import Instance, Job
 
 _ABOVE: Final = 100.0
+_ABOVE_KG: Final = 30.0
 _CLEAN_KG_PER_KWH: Final = 0.02
 
 
@@ -38,9 +39,12 @@ def hard_prices(instance: Instance) -> HardPrices:
     for batch in instance.batch:
         per_kwh.append(_density(batch.value_per_gpu_h, batch.kw_per_gpu))
         per_gpu_h.append(abs(batch.value_per_gpu_h))
-    kwh = _ABOVE * max(per_kwh)
-    clean = [carbon for site in instance.sites for carbon in site.carbon_kg_per_kwh if carbon > 0]
-    return HardPrices(kwh, kwh / max(_CLEAN_KG_PER_KWH, min(clean, default=1.0)), _ABOVE * max(per_gpu_h))
+    carbon = [kg for site in instance.sites for kg in site.carbon_kg_per_kwh if kg > 0]
+    carbon += [site.generator.carbon_kg_per_kwh for site in instance.sites if site.generator]
+    clean = max(_CLEAN_KG_PER_KWH, min((kg for kg in carbon if kg > 0), default=1.0))
+    kg = _ABOVE_KG * max(per_kwh) / clean
+    kwh = max(_ABOVE * max(per_kwh), 2.0 * kg * max(carbon, default=0.0))  # a blackout is worse than a broken budget
+    return HardPrices(kwh, kg, _ABOVE * max(per_gpu_h))
 
 
 def _density(value: float, amount: float) -> float:

@@ -139,7 +139,7 @@ node: n
 broker: {username: u, password_file: nowhere}
 meters:
   - {name: a, kind: replay, file: trace.csv}
-  - {name: a, kind: modbus, profile: no-such-profile}
+  - {name: a, kind: modbus, host: 127.0.0.1, profile: no-such-profile}
   - {name: c, kind: cpu, idle_w: 1, max_w: 2, interval_s: 0.01}
 actuators:
   - {name: board, kind: emulated, node: n, port: 5021, min_w: 5, max_w: 20}

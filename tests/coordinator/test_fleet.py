@@ -6,7 +6,20 @@ from coordinator.records import AckRow, CommandRow, EffectRow
 from hil.bus import MemoryBroker, MemoryBus
 from hil.clock import ManualClock
 from hil.devices import Quality
-from hil.wire import Ack, AckState, Action, ActuatorInfo, Birth, Command, Effect, MeterInfo, Topics, decode
+from hil.wire import (
+    Ack,
+    AckState,
+    Action,
+    ActuatorInfo,
+    Birth,
+    Command,
+    Effect,
+    MeterInfo,
+    NodeState,
+    Presence,
+    Topics,
+    decode,
+)
 
 TOPICS = Topics("lab")
 NODE = "jetson-1"
@@ -219,6 +232,19 @@ async def test_a_node_without_the_actuator_is_told_once_and_served_when_it_has_o
     assert [notice.kind for notice in bench.notices] == ["command-waits"]
     bench.fleet.on_birth(NODE, birth())
     assert len(bench.turn()) == 1
+
+
+async def test_a_node_in_its_failsafe_is_released_where_nothing_is_wanted_of_it(bench: Bench) -> None:
+    assert bench.turn() == []
+    bench.fleet.on_state(NODE, NodeState(state=Presence.READY, session=1, lease="failsafe"))
+    (row,) = bench.turn()
+    assert row.command.action is Action.RELEASE
+    assert bench.turn() == []
+    await bench.clock.advance(10.1)
+    assert len(bench.turn()) == 1
+    bench.fleet.on_state(NODE, NodeState(state=Presence.READY, session=1, lease="controlled"))
+    await bench.clock.advance(10.1)
+    assert bench.turn() == []
 
 
 async def test_demands_survive_a_restart_and_are_commanded_under_the_new_epoch(bench: Bench) -> None:

@@ -49,8 +49,7 @@ async def test_the_newest_run_of_the_same_scenario_goes_on(tmp_path: Path, scena
 
 
 async def test_an_edited_scenario_begins_a_new_run(tmp_path: Path, scenario: Path) -> None:
-    old = await leave(tmp_path / "runs" / "20260101-000000-lab", k=3)
-    scenario.write_text(TEXT + "speed: 2\n")
+    old = await leave(tmp_path / "runs" / "20260101-000000-lab", k=3, text=f"{TEXT}speed: 2\n")
     assert chosen(tmp_path / "runs", scenario) != old
 
 

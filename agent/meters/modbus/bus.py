@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -193,25 +193,27 @@ class Station:
 
 
 class ModbusBuses:
-    """The buses in use, one for each endpoint; the last meter to leave one closes it."""
+    """The buses in use, one for each place; the last meter to leave one closes it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._buses: dict[Endpoint, ModbusBus] = {}
-        self._users: dict[Endpoint, int] = {}
+        self._buses: dict[str, ModbusBus] = {}
+        self._users: Counter[ModbusBus] = Counter()
 
     def join(self, endpoint: Endpoint) -> ModbusBus:
         """The endpoint's bus; ``leave`` it when done."""
         from agent.meters.modbus.connection import connect  # agents without Modbus do without pymodbus
 
-        if endpoint not in self._buses:
-            self._buses[endpoint] = ModbusBus(endpoint, self._clock, connect)
-        self._users[endpoint] = self._users.get(endpoint, 0) + 1
-        return self._buses[endpoint]
+        bus = self._buses.get(endpoint.place)
+        if bus is None:
+            bus = self._buses[endpoint.place] = ModbusBus(endpoint, self._clock, connect)
+        self._users[bus] += 1
+        return bus
 
     def leave(self, bus: ModbusBus) -> None:
         """Give a joined bus back."""
-        self._users[bus.endpoint] -= 1
-        if self._users[bus.endpoint] == 0:
-            del self._users[bus.endpoint]
-            self._buses.pop(bus.endpoint).close()
+        self._users[bus] -= 1
+        if not self._users[bus]:
+            del self._users[bus]
+            self._buses = {place: other for place, other in self._buses.items() if other is not bus}
+            bus.close()

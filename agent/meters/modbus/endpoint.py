@@ -1,5 +1,6 @@
 """Where a Modbus device is reached: over TCP, over a serial line, or over a serial line behind a TCP converter."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -56,8 +57,8 @@ class SerialEndpoint:
 
     @property
     def place(self) -> str:
-        """What two devices share that share this endpoint."""
-        return self.port
+        """What two devices share that share this endpoint: a port may have several names."""
+        return os.path.realpath(self.port)
 
     @property
     def char_s(self) -> float:

@@ -38,7 +38,7 @@ class Judge:
             for quantity, register in self._shown.items()
             if register.count > 1
         }
-        self._physics = Physics(checks, _resolution_a(own.values()))
+        self._physics = Physics(checks, resolution_a(own.values()))
         self._counter = Counter(_step(self._energy)) if self._energy and Check.COUNTER in checks else None
         self._counter_lost = False
         self._doubted = 0
@@ -103,7 +103,7 @@ def _values(registers: dict[Quantity, Register], image: RegisterImage) -> dict[Q
     return values
 
 
-def _resolution_a(registers: Iterable[Register]) -> float:
+def resolution_a(registers: Iterable[Register]) -> float:
     """The coarsest step of a current that the table can show, in A."""
     return max([SLACK_A, *(_step(register) or 0.0 for register in registers if register.quantity.endswith("_a"))])
 

@@ -78,10 +78,13 @@ class Probe:
         wrong = _among(answer, refuse) if refuse is not None else not self.recognises(answer)
         if not wrong:
             return ""
-        place = f"register 0x{self.block.address:04X}, function {self.block.function}"
         expected = ", expected " + " or ".join(map(_show, self.config.expect)) if self.config.expect else ""
         because = f": {self.config.because}" if self.config.because else ""
-        return f"{place} says {_show(answer)}{expected}{because}"
+        return f"{self.said(answer)}{expected}{because}"
+
+    def said(self, answer: Answer) -> str:
+        """An answer in words."""
+        return f"register 0x{self.block.address:04X}, function {self.block.function} says {_show(answer)}"
 
 
 def probe(config: ProbeConfig, defaults: Defaults) -> Probe:

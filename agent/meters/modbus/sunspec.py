@@ -13,7 +13,7 @@ count from a model's number:
             power_w: {address: 18, type: i16, scale_register: 22, not_available: [0x8000]}
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -80,14 +80,19 @@ async def walk(ask: Ask, bases: Sequence[int]) -> tuple[Model, ...]:
     raise WrongDevice(f"no SunSpec device: nothing begins at {' or '.join(map(str, bases))}")
 
 
+def fitting(config: SunSpecConfig, models: Iterable[Model]) -> list[tuple[Model, RegisterTable]]:
+    """Those of a device's models that there is a table for."""
+    return [(model, table) for model in models if (table := config.table_of(model.number)) is not None]
+
+
 def choose(config: SunSpecConfig, models: Sequence[Model], nth: int) -> tuple[Model, RegisterTable]:
     """The ``nth`` model, from 1, that there is a table for. Raises WrongDevice."""
-    fitting = [(model, table) for model in models if (table := config.table_of(model.number)) is not None]
-    if len(fitting) < nth:
+    usable = fitting(config, models)
+    if len(usable) < nth:
         found = ", ".join(str(model.number) for model in models) or "none"
         which = f"{nth} of " if nth > 1 else "one of "
         raise WrongDevice(f"its SunSpec models are {found}; expected {which}{', '.join(map(str, config.models))}")
-    return fitting[nth - 1]
+    return usable[nth - 1]
 
 
 def registers_of(model: Model, table: RegisterTable, defaults: Defaults) -> tuple[Register, ...]:
