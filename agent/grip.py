@@ -44,7 +44,7 @@ class Grip:
     @property
     def kind(self) -> str:
         """What drives it, for people."""
-        return type(self._actuator).__name__
+        return self._actuator.kind
 
     @property
     def faulty(self) -> bool:

@@ -109,6 +109,10 @@ class Actuator(Protocol):
     def name(self) -> str:
         """The actuator's name in the agent's configuration and in a command's target."""
 
+    @property
+    def kind(self) -> str:
+        """What drives it, as configurations name it."""
+
     async def open(self) -> Capabilities:
         """Find the device and say what it can do. Raises DeviceUnavailable or DeviceFailed."""
 

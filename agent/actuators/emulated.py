@@ -58,6 +58,11 @@ class EmulatedActuator:
         """The actuator's name in the agent's configuration."""
         return self._config.name
 
+    @property
+    def kind(self) -> str:
+        """The kind by which the configuration chose it."""
+        return str(self._config.__struct_config__.tag)
+
     async def open(self) -> Capabilities:
         """The configured bounds, once the node has answered. Raises DeviceUnavailable; DeviceFailed without it."""
         await self._state()

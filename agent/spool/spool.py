@@ -38,6 +38,7 @@ class Spool:
         self._waiting_since = 0.0
         self._acks: dict[str, DataAck] = {}
         self._wake = asyncio.Event()
+        self._committing: asyncio.Task[None] | None = None
         self.stream = ""
         self.commits = 0
 
@@ -78,7 +79,13 @@ class Spool:
             await self.flush()
 
     async def flush(self) -> None:
-        """Commit what has gathered, now."""
+        """Commit what has gathered, now. A commit under way comes to its end, and is told of, whoever stops waiting."""
+        if self._committing is not None:
+            await asyncio.wait({self._committing})
+        self._committing = asyncio.create_task(self._commit(), name="spool commit")
+        await asyncio.shield(self._committing)
+
+    async def _commit(self) -> None:
         self._wake.clear()
         samples, self._pending, since = self._pending, deque(), self._waiting_since
         unstored, self._unstored = self._unstored, 0

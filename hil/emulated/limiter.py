@@ -23,6 +23,11 @@ class Limiter:
         """The limiter's name."""
         return self._name
 
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "limiter"
+
     async def open(self) -> Capabilities:
         """What it was made to be able to do. Raises DeviceFailed when broken, DeviceUnavailable when silent."""
         if self.broken:

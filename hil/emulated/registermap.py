@@ -72,6 +72,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "u16"
     function: Function | None = None
     words: int | None = None
+    bits: tuple[int, int] | None = None
+    byte_order: Order | None = None
     expect: tuple[int | str, ...] = ()
 
 
@@ -228,13 +230,15 @@ def _static(sheet: Sheet) -> Iterator[tuple[Place, int]]:
 
 
 def _probe_words(probe: Probe, sheet: Sheet) -> list[int]:
+    low_byte_first = (probe.byte_order or sheet.byte_order) == "little"
     first = probe.expect[0]
     if isinstance(first, str):
         octets = first.encode("ascii")
-        words = probe.words or (len(octets) + 1) // WORD_BYTES
-        return _ordered(octets[: WORD_BYTES * words].ljust(WORD_BYTES * words, b"\0"), False, False)
-    octets = struct.pack(">" + _FORMATS.get(probe.type, "H"), first)
-    return _ordered(octets, sheet.word_order == "little", sheet.byte_order == "little")
+        size = WORD_BYTES * (probe.words or (len(octets) + 1) // WORD_BYTES)
+        return _ordered(octets[:size].ljust(size, b"\0"), False, low_byte_first)
+    number = first << probe.bits[0] if probe.bits is not None else first
+    octets = struct.pack(">" + _FORMATS.get(probe.type, "H"), number)
+    return _ordered(octets, sheet.word_order == "little", low_byte_first)
 
 
 def _ordered(octets: bytes, low_word_first: bool, low_byte_first: bool) -> list[int]:

@@ -9,10 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
 
 from agent.meters.cpu import CpuMeter, CpuMeterConfig
 from agent.meters.modbus import ModbusBuses, ModbusMeter, ModbusMeterConfig, plan_of
 from agent.meters.modbus.endpoint import SerialConfig
+from agent.meters.modbus.fixture import Fixture
+from agent.meters.modbus.profile import FOLDER, load_profile
 from agent.meters.rapl import RaplMeter, RaplMeterConfig
 from agent.meters.replay import ReplayMeter, ReplayMeterConfig, load_trace
 from hil.clock import ManualClock, SystemClock
@@ -76,6 +80,49 @@ async def modbus_rtu(folder: Path) -> AsyncIterator[Subject]:
     await line.stop()
 
 
+class SunSpecInverter:
+    """A server with the words of the profile's fixture; it can be stopped, and started again where it was."""
+
+    def __init__(self) -> None:
+        (fixture,) = load_profile(FOLDER / "sunspec-inverter.yaml").fixtures
+        self._words = [SimData(at, values=list(words), datatype=DataType.REGISTERS) for at, words in joined(fixture)]
+        self._server: ModbusTcpServer | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = ModbusTcpServer([SimDevice(1, simdata=self._words)], address=("127.0.0.1", self.port))
+        await self._server.serve_forever(background=True)
+        self.port = self._server.transport.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.shutdown()
+            self._server = None
+
+
+def joined(fixture: Fixture) -> list[tuple[int, list[int]]]:
+    """The words of a fixture in as few runs as there are: a request may reach from one entry into the next."""
+    runs: list[tuple[int, list[int]]] = []
+    for address, words in sorted(fixture.words.items()):
+        if runs and runs[-1][0] + len(runs[-1][1]) == address:
+            runs[-1][1].extend(words)
+        else:
+            runs.append((address, list(words)))
+    return runs
+
+
+@asynccontextmanager
+async def modbus_sunspec(folder: Path) -> AsyncIterator[Subject]:
+    clock, inverter = ManualClock(), SunSpecInverter()
+    await inverter.start()
+    config = ModbusMeterConfig(name="inverter", host="127.0.0.1", port=inverter.port, profile="sunspec-inverter")
+    plan = plan_of(config, Document(folder / "agent.yaml"), ())
+    assert plan is not None
+    meter = ModbusMeter(config, plan, ModbusBuses(clock), clock)
+    yield Subject(meter, clock.advance, inverter.stop, inverter.start)
+    await inverter.stop()
+
+
 @asynccontextmanager
 async def cpu(folder: Path) -> AsyncIterator[Subject]:
     del folder
@@ -133,6 +180,7 @@ METERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Subject]]] = {
     "cpu": cpu,
     "modbus": modbus,
     "modbus-rtu": modbus_rtu,
+    "modbus-sunspec": modbus_sunspec,
     "rapl": rapl,
     "replay": replay,
 }

@@ -41,6 +41,11 @@ class CpufreqActuator:
         """The actuator's name in the agent's configuration."""
         return self._config.name
 
+    @property
+    def kind(self) -> str:
+        """The kind by which the configuration chose it."""
+        return str(self._config.__struct_config__.tag)
+
     async def open(self) -> Capabilities:
         """Find the knobs and try whether they turn. Raises DeviceUnavailable; DeviceFailed where there are none."""
         return await self._work(self._open)

@@ -38,6 +38,11 @@ class RaplActuator:
         """The actuator's name in the agent's configuration."""
         return self._config.name
 
+    @property
+    def kind(self) -> str:
+        """The kind by which the configuration chose it."""
+        return str(self._config.__struct_config__.tag)
+
     async def open(self) -> Capabilities:
         """Find the limits and try which can be set. Raises DeviceFailed where no package has one that can."""
         return await self._work(self._open)

@@ -31,6 +31,11 @@ class WorkloadActuator:
         """The actuator's name in the agent's configuration."""
         return self._config.name
 
+    @property
+    def kind(self) -> str:
+        """The kind by which the configuration chose it."""
+        return str(self._config.__struct_config__.tag)
+
     async def open(self) -> Capabilities:
         """That there is a workload, once the program can be executed. Raises DeviceFailed."""
         program = self._config.argv[0]

@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 
 _FLOATS: Final = {"f32", "f64"}
 
+LEAST_W: Final = 0.1
+"""Words in the wrong order seldom make a number of a power's size; where they do, it was the wrong order before."""
+
 
 class Judge:
     """Reads one meter's registers, out of which ``checks`` tell whether its power and its counter can be true."""
@@ -68,6 +71,11 @@ class Judge:
             return self._power.value(image)
         except LookupError as error:  # one of several that it adds up from was refused
             raise RegisterError(f"power_w: {error}") from error
+        except RegisterError as error:
+            other_w = _values(self._swapped, image).get(Quantity.POWER_W, 0.0)
+            if LEAST_W <= abs(other_w) <= self._power.high:
+                raise RegisterError(f"{error}: wrong word order?") from error
+            raise
 
     def _energy_j(self, image: RegisterImage) -> float | None:
         """The device's counter; None where it shows none, which takes nothing from the power beside it."""

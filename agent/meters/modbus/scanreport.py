@@ -1,5 +1,7 @@
 """A configuration for what a scan found, with comments that say how sure it is."""
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,9 @@ from agent.meters.modbus.identify import Candidate, Sureness
 from agent.meters.modbus.quantities import PHASE_VOLTAGES, Quantity
 from agent.meters.modbus.scan import Found
 from hil.units import JOULES_PER_WH, WH_PER_KWH
+
+NAME_CHARS: Final = 50
+"""So that a unit and an outlet fit behind it: a name has 63 at most."""
 
 _SHOWN: Final[tuple[tuple[Quantity, Callable[[float], str]], ...]] = (
     (Quantity.POWER_W, lambda power_w: f"{power_w:.4g} W"),
@@ -55,21 +60,25 @@ def _readings(candidate: Candidate) -> str:
 
 
 def _entry(found: Found, candidate: Candidate, outlet: int | None) -> Iterator[str]:
-    stem = Path(candidate.name).stem.lower().replace("_", "-")
+    stem = re.sub("[^a-z0-9]+", "-", Path(candidate.name).stem.lower()).strip("-")[:NAME_CHARS] or "meter"
     yield f"  - name: {stem}-{found.unit}" + (f"-{outlet}" if outlet is not None else "")
     yield "    kind: modbus"
     endpoint = found.endpoint
     if isinstance(endpoint, SerialEndpoint):
         settings = f"baudrate: {endpoint.baudrate}, parity: {endpoint.parity}, stopbits: {endpoint.stopbits}"
-        yield f"    serial: {{port: {endpoint.port}, {settings}}}"
+        yield f"    serial: {{port: {_text(endpoint.port)}, {settings}}}"
     else:
-        host = f'"{endpoint.host}"' if ":" in endpoint.host else endpoint.host
-        yield f"    host: {host}"
+        yield f"    host: {_text(endpoint.host)}"
         if endpoint.port != DEFAULT_PORT:
             yield f"    port: {endpoint.port}"
         if endpoint.framing != "socket":
             yield f"    framing: {endpoint.framing}"
     yield f"    unit: {found.unit}"
-    yield f"    profile: {candidate.name}"
+    yield f"    profile: {_text(candidate.name)}"
     if outlet is not None:
         yield f"    outlet: {outlet}"
+
+
+def _text(text: str) -> str:
+    """A text in YAML, in quotes only where it needs them."""
+    return text if re.fullmatch("[A-Za-z/][A-Za-z0-9/._-]*|[0-9.]+[.][0-9.]+[.][0-9.]+", text) else json.dumps(text)

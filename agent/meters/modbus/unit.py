@@ -48,7 +48,8 @@ class Unit:
 
     def may_answer_late(self, function: int, now: float) -> bool:
         """Whether what comes now may be the answer to an earlier request."""
-        return now - self.unanswered.get(function, -LATE_S) < LATE_S
+        left_open = self.unanswered.get(function)
+        return left_open is not None and now - left_open < LATE_S
 
     @property
     def usual_timeout_s(self) -> float | None:

@@ -208,6 +208,14 @@ async def test_the_likely_cause_stands_in_the_note(tmp_path: Path, table: str, m
     assert all(isinstance(reading, Reading) and cause in reading.note for reading in readings), readings
 
 
+async def test_words_in_the_wrong_order_that_make_no_power_at_all_are_named(tmp_path: Path):
+    wrong = changed(FLOATS, "power_w", word_order="little")
+    async with bench_of(tmp_path, FLOATS, 14.93) as bench, bench.meter(wrong) as one:
+        first, *_ = await bench.readings(one)
+    assert str(first).startswith("power_w is ")
+    assert str(first).endswith("possible are -1e+06 to 1e+06: wrong word order?")
+
+
 async def test_one_phase_read_as_the_total_is_named(tmp_path: Path):
     async with bench_of(tmp_path, PHASES, 300.0) as bench, bench.meter(changed(PHASES, "power_w", shift=-6)) as one:
         (first, *_) = await bench.readings(one)

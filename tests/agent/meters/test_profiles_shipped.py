@@ -114,6 +114,14 @@ def test_a_profile_has_a_fixture_from_another_source_that_shows_power(name: str)
 
 
 @each_profile
+def test_only_a_real_device_s_power_makes_a_profile_verified(name: str):
+    profile = PROFILES[name]
+    real = [fixture for fixture in profile.fixtures if "real" in fixture.source and Quantity.POWER_W in fixture.expect]
+    if profile.status == "verified" and profile.vendor != "Wattloop":
+        assert real
+
+
+@each_profile
 def test_a_three_phase_device_has_no_single_voltage_or_current(name: str):
     for table in tables(PROFILES[name]):
         if any(quantity in table.given() for quantity in PHASE_POWERS):

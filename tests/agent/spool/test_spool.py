@@ -119,3 +119,17 @@ async def test_memory_for_samples_that_the_disk_is_too_slow_for_is_bounded(bench
         bench.spool.append(sample)
     await bench.spool.flush()
     assert await bench.spool.books() == Books(PENDING_SAMPLES + 7, 0, PENDING_SAMPLES, 7)
+
+
+async def test_a_commit_that_nobody_waits_for_any_more_is_told_of_all_the_same(
+    bench: Bench, samples: MakeSamples
+) -> None:
+    for sample in samples(3):
+        bench.spool.append(sample)
+    waiting = asyncio.create_task(bench.spool.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the commit is under way
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    await bench.spool.flush()
+    assert bench.seqs == [1, 2, 3]
