@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agent.meters.modbus.bus import Connect
 from agent.meters.modbus.config import DEFAULT_PORT, SERIAL_UNITS
+from agent.meters.modbus.connection import connect
 from agent.meters.modbus.endpoint import Endpoint, Framing, Parity, SerialEndpoint, TcpEndpoint
 from agent.meters.modbus.profile import Profile, find, load_profile, shipped
 from agent.meters.modbus.scan import STRANGER_TIMEOUT_S, NotReached, Scan
@@ -48,18 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a configuration for what was found; exit status 0, or 1 if there is none. Raises Failure."""
-    from agent.meters.modbus.connection import connect
-
     return asyncio.run(scan(arguments, connect, SystemClock()))
 
 
-async def scan(arguments: argparse.Namespace, connect: Connect, clock: Clock) -> int:
+async def scan(arguments: argparse.Namespace, connecting: Connect, clock: Clock) -> int:
     """Scan and print. Raises Failure where the endpoint cannot be reached at all, or an option means nothing."""
     profiles = _profiles(arguments.profiles)
     endpoints = tuple(_endpoints(arguments, profiles.values()))
     units = _units(arguments.units or (LINE_UNITS if endpoints[0].char_s else TCP_UNITS), endpoints[0])
     progress = _Progress()
-    search = Scan(connect, clock, profiles, arguments.timeout_s, progress)
+    search = Scan(connecting, clock, profiles, arguments.timeout_s, progress)
     complete = True
     try:
         async with asyncio.timeout(arguments.limit_s):

@@ -12,7 +12,7 @@
         profile: sdm630.yaml        # a profile of the agent, relative to this file
         node: jetson-1              # or outlets, as for a PDU
         unit: 5
-        serial: {link: run/tty-meter, baudrate: 9600, stopbits: 1, turnaround_ms: 5}
+        serial: {link: /tmp/tty-meter, baudrate: 9600, stopbits: 1, turnaround_ms: 5}
       - name: meter-2
         profile: sdm630.yaml
         node: jetson-1

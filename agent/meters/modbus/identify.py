@@ -35,7 +35,7 @@ class Sureness(enum.IntEnum):
 class Candidate:
     """A profile that fits a unit: how surely and why, and what the unit shows through it.
 
-    ``note`` is what has to be seen to before it can be read. ``outlets`` are those that answer, if there are several.
+    ``note`` is why it cannot be read as it is. ``outlets`` are those that answer, if there are several.
     """
 
     name: str
@@ -53,6 +53,14 @@ class Recognition:
 
     refused: bool = False
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The believable values of a device's registers, and why there is no believable power among them, if so."""
+
+    values: Mapping[Quantity, float]
+    problem: str = ""
 
 
 async def identify(ask: Ask, profiles: Mapping[str, Profile]) -> tuple[tuple[Candidate, ...], Nameplate | None]:
@@ -75,16 +83,16 @@ async def _candidates(ask: Ask, name: str, profile: Profile, nameplate: Nameplat
     if recognition.refused or profile.registers is None:
         return ()
     registers = resolve(profile.registers, profile.defaults)
-    values = await _shown(ask, profile, registers)
-    note = await _unmet(ask, profile.requirements)
-    if values is None:
+    shown = await _show(ask, profile, registers)
+    if shown is None:
         return ()
-    odd = _odd(values, profile, registers)
-    if odd and not recognition.why:
+    problem = shown.problem or _odd(shown.values, profile, registers)
+    if problem and not recognition.why:
         return ()
-    sureness, why = (Sureness.CERTAIN, recognition.why) if recognition.why else _guess(values)
+    sureness, why = (Sureness.CERTAIN, recognition.why) if recognition.why else _guess(shown.values)
     outlets = await _outlets(ask, profile) if sureness > Sureness.POSSIBLE else (1,) if profile.outlets else ()
-    return (Candidate(name, profile, sureness, why, values, note or odd, outlets),)
+    note = await _unmet(ask, profile.requirements) or problem
+    return (Candidate(name, profile, sureness, why, shown.values, note, outlets),)
 
 
 async def _sunspec_candidates(ask: Ask, name: str, profile: Profile) -> Sequence[Candidate]:
@@ -97,10 +105,10 @@ async def _sunspec_candidates(ask: Ask, name: str, profile: Profile) -> Sequence
     if not models:
         return ()
     model, table = models[0]
-    values = await _shown(ask, profile, registers_of(model, table, profile.defaults))
+    shown = await _show(ask, profile, registers_of(model, table, profile.defaults)) or Shown({}, "it shows no power")
     why = f"SunSpec model {model.number} at {model.address}"
     outlets = tuple(range(1, len(models) + 1)) if len(models) > 1 else ()
-    return (Candidate(name, profile, Sureness.CERTAIN, why, values or {}, outlets=outlets),)
+    return (Candidate(name, profile, Sureness.CERTAIN, why, shown.values, shown.problem, outlets),)
 
 
 async def _recognised(ask: Ask, profile: Profile, nameplate: Nameplate | None) -> Recognition:
@@ -129,18 +137,21 @@ async def _unmet(ask: Ask, requirements: Iterable[Probe]) -> str:
     return ""
 
 
-async def _shown(ask: Ask, profile: Profile, registers: Sequence[Register]) -> dict[Quantity, float] | None:
-    """The believable values of registers; None without a believable power."""
+async def _show(ask: Ask, profile: Profile, registers: Sequence[Register]) -> Shown | None:
+    """What a device shows; None where it has no register of its power."""
     own = {register.quantity: register for register in registers}
-    image = RegisterImage()
-    limits = profile.block
+    limits, image, problem = profile.block, RegisterImage(), ""
     await _collect(ask, merge([own[Quantity.POWER_W]], limits.max, limits.gap), image)
-    power_w = _value(own[Quantity.POWER_W], image)
-    if power_w is None:  # most profiles are done with here, for one request
+    try:
+        own[Quantity.POWER_W].value(image)
+    except LookupError:
         return None
-    await _collect(ask, merge(registers, limits.max, limits.gap), image)
+    except RegisterError as error:  # most profiles are done with here, for one request
+        problem = str(error)
+    else:
+        await _collect(ask, merge(registers, limits.max, limits.gap), image)
     values = {quantity: _value(register, image) for quantity, register in own.items()}
-    return {quantity: value for quantity, value in values.items() if value is not None}
+    return Shown({quantity: value for quantity, value in values.items() if value is not None}, problem)
 
 
 async def _collect(ask: Ask, blocks: Iterable[Block], image: RegisterImage) -> None:

@@ -26,6 +26,10 @@ KNOWN_TIMEOUT_S: Final = 1.0
 CALLS: Final = (Block(4, 0, 2), Block(3, 0, 1))
 """Whatever is there answers to one of these, be it with a refusal."""
 
+RECONNECTS: Final = 3
+RECONNECT_S: Final = 0.5
+"""Small devices take a moment until they take another connection."""
+
 SERIAL_SILENCE_S: Final = 0.1
 """On a serial line, before each request to a unit of which nothing is known: some meters need as much."""
 
@@ -122,6 +126,7 @@ class Caller:
         self._connect = connect
         self._clock = clock
         self._link: Link | None = None
+        self._reached = False
         self._free_at = -float("inf")
 
     async def put(self, request: Request[T], timeout_s: float, silence_s: float = 0.0) -> T:
@@ -150,11 +155,18 @@ class Caller:
     async def _linked(self) -> Link:
         if self._link is None or not self._link.alive:
             self.close()
-            try:
-                self._link = await self._connect(self.endpoint, CONNECT_TIMEOUT_S)
-            except BusError as error:
-                raise NotReached(str(error)) from error
+            self._link = await self._new_link(RECONNECTS if self._reached else 0)
+            self._reached = True
         return self._link
+
+    async def _new_link(self, more: int) -> Link:
+        try:
+            return await self._connect(self.endpoint, CONNECT_TIMEOUT_S)
+        except BusError as error:
+            if not more:
+                raise NotReached(str(error)) from error
+        await self._clock.sleep_until(self._clock.monotonic() + RECONNECT_S)
+        return await self._new_link(more - 1)
 
 
 class Interview:

@@ -231,6 +231,14 @@ async def test_what_must_be_seen_to_first_is_told():
     assert "set its application to H" in one.candidates[0].note
 
 
+async def test_a_device_that_is_certain_but_shows_no_power_is_told_all_the_same():
+    profile = PROFILES["eastron-sdm120"]
+    fixture = msgspec.structs.replace(profile.fixtures[0], words={**profile.fixtures[0].words, 0x0C: (0x7FC0, 0)})
+    (one,) = await found_in({1: Device(profile, fixture)})
+    (candidate,) = one.candidates
+    assert (candidate.sureness, candidate.note) == (Sureness.CERTAIN, "power_w is not a number (0x7FC00000)")
+
+
 async def test_two_meters_of_one_sunspec_device_are_two_outlets():
     profile = PROFILES["sunspec-meter"]
     fixture = profile.fixtures[0]
@@ -288,6 +296,23 @@ async def test_an_endpoint_that_is_not_there_is_said_so():
     search = Scan(Wiring({}).connect, ManualClock(), PROFILES)
     with pytest.raises(NotReached, match="connection refused"):
         await search.run([HERE], [1])
+
+
+async def test_a_device_that_takes_one_connection_at_a_time_is_given_a_moment():
+    pzem = Device(PROFILES["pzem-004t"], PROFILES["pzem-004t"].fixtures[0])
+    wiring, clock, refusals = Wiring({HERE: {2: pzem}}), ManualClock(), [0, 1, 1, 0, 1, 1, 1]
+
+    async def connect(endpoint: Endpoint, timeout_s: float) -> MemoryLink:
+        if refusals.pop(0) if refusals else 0:
+            raise BusError("connection refused")
+        return await wiring.connect(endpoint, timeout_s)
+
+    search = Scan(connect, clock, PROFILES)
+    scanning = asyncio.ensure_future(search.run([HERE], [1, 2]))
+    while not scanning.done():
+        await clock.advance(0.1)
+    await scanning
+    assert [one.unit for one in search.found] == [2]
 
 
 # The command

@@ -122,3 +122,11 @@ def test_a_unit_is_in_one_place_and_feeds_from_one_list(tmp_path: Path):
         "expected either node or outlets",
         "expected port and framing only without serial",
     ]
+
+
+def test_the_world_of_the_documentation_can_be_read(tmp_path: Path):
+    root = SCENARIOS.parent
+    page = (root / "docs" / "how-to" / "emulate.md").read_text()
+    path = tmp_path / "w.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0].replace("../..", str(root)))
+    assert [unit.name for unit in load_emulation(path).value.units] == ["meter-tcp", "meter-line", "meter-converter"]
